@@ -1,0 +1,7 @@
+//! Parses the command line, runs, and turns the result into an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(homelab_mcp::cli::main(std::env::args().collect()))
+}

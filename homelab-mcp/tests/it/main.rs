@@ -1,0 +1,22 @@
+//! Tests of the real binary that need nothing but this machine.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something is not as it must be; clippy's exemption covers only test functions"
+)]
+
+mod cli;
+mod config;
+mod docs;
+mod eras;
+mod faults;
+mod inventory;
+mod levels;
+mod lifecycle;
+mod protocol;
+mod stand_in;
+mod wire;
+
+#[path = "../support/mod.rs"]
+mod support;
