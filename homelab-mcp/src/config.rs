@@ -1,6 +1,8 @@
 //! The core's configuration, read once into types that cannot be half right. Every problem is reported at once with
 //! the variable's name. What the values do is explained in [`VARS`], which feeds `--help` and the README.
 
+pub(crate) mod appliances;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use regex::Regex;
@@ -9,6 +11,7 @@ use shared::{
     vars::{Problems, Var, Vars},
 };
 
+use self::appliances::Appliances;
 use crate::{
     backend::{compose::ALLOWED, docker::endpoint::Endpoint},
     gate::protected::Protected,
@@ -18,6 +21,26 @@ use crate::{
 const fn var(name: &'static str, default: &'static str, about: &'static str) -> Var {
     Var { name, default, about, secret: false }
 }
+
+const fn secret(name: &'static str, default: &'static str, about: &'static str) -> Var {
+    Var { name, default, about, secret: true }
+}
+
+/// How an appliance's certificate is checked; the same for each.
+macro_rules! trust_vars {
+    ($prefix:literal) => {
+        [
+            var(concat!($prefix, "_TLS_FINGERPRINT"), "–", "SHA-256 of the certificate to believe; several, separated by commas, for a renewal"),
+            var(concat!($prefix, "_CA_FILE"), "–", "PEM file with the authority, or the very certificate, to believe"),
+            var(concat!($prefix, "_TLS_VERIFY"), "true", "`false` believes anybody: warned about at every start"),
+            var(concat!($prefix, "_TIMEOUT"), "15", "seconds for one request"),
+        ]
+    };
+}
+
+const PROXMOX_TRUST: [Var; 4] = trust_vars!("PROXMOX");
+const TRUENAS_TRUST: [Var; 4] = trust_vars!("TRUENAS");
+const OPNSENSE_TRUST: [Var; 4] = trust_vars!("OPNSENSE");
 
 /// Every variable of the core.
 pub const VARS: &[Var] = &[
@@ -36,12 +59,11 @@ pub const VARS: &[Var] = &[
         "ask before: `destructive` (what cannot be undone), `changes` (everything that changes something), `never`",
     ),
     var("CONFIRM_WITHOUT_DIALOG", "code", "clients without a dialog: `code` (a second call repeats a code), `deny`"),
-    Var {
-        name: "CONFIRM_KEY",
-        default: "made in STATE_DIR",
-        about: "signs confirmation codes; at least 32 characters, the same for all processes that share a STATE_DIR",
-        secret: true,
-    },
+    secret(
+        "CONFIRM_KEY",
+        "made in STATE_DIR",
+        "signs confirmation codes; at least 32 characters, the same for all processes that share a STATE_DIR",
+    ),
     var(
         "STATE_DIR",
         "~/.local/state/homelab-mcp",
@@ -60,6 +82,31 @@ pub const VARS: &[Var] = &[
     var("DOCKER_TIMEOUT", "15", "seconds for one request to the engine"),
     var("DOCKGE_STACKS_PATH", "/opt/stacks", "folder of the stack folders"),
     var("HOST_ROOT", "/", "where the host's root is mounted when this runs in a container"),
+    var(
+        "PROXMOX_HOST",
+        "–",
+        "host, host:port or https URL, port 8006 unless given; a comma list of cluster members fails over",
+    ),
+    var("PROXMOX_TOKEN_ID", "–", "API token: user@realm!name"),
+    secret("PROXMOX_TOKEN_SECRET", "–", "the token's secret"),
+    PROXMOX_TRUST[0],
+    PROXMOX_TRUST[1],
+    PROXMOX_TRUST[2],
+    PROXMOX_TRUST[3],
+    var("TRUENAS_HOST", "–", "host, host:port or https URL"),
+    secret("TRUENAS_API_KEY", "–", "API key"),
+    var("TRUENAS_USERNAME", "–", "the key's owner: a failed login then says why; newer releases need it"),
+    TRUENAS_TRUST[0],
+    TRUENAS_TRUST[1],
+    TRUENAS_TRUST[2],
+    TRUENAS_TRUST[3],
+    var("OPNSENSE_HOST", "–", "host, host:port or https URL"),
+    secret("OPNSENSE_API_KEY", "–", "API key"),
+    secret("OPNSENSE_API_SECRET", "–", "the key's secret"),
+    OPNSENSE_TRUST[0],
+    OPNSENSE_TRUST[1],
+    OPNSENSE_TRUST[2],
+    OPNSENSE_TRUST[3],
     var("RUST_LOG", "info", "log level on stderr: error, warn, info, debug"),
 ];
 
@@ -162,6 +209,7 @@ pub struct Config {
     /// The operator named it; else it need not be there.
     pub(crate) stacks_given: bool,
     pub(crate) host_root: PathBuf,
+    pub(crate) appliances: Appliances,
     /// What a `docker compose` process may see of our environment.
     pub(crate) compose_env: BTreeMap<String, String>,
 }
@@ -171,9 +219,10 @@ impl Config {
     pub fn read(mut vars: Vars) -> Result<Self, Problems> {
         let v = &mut vars;
         let level = v.parse("CAPABILITY_LEVEL", Level::Monitor);
+        let appliances = Appliances::read(v);
         let config = Self {
             level,
-            selection: selection(v),
+            selection: selection(v, &appliances),
             protected: protected(v),
             confirm: v
                 .word(
@@ -198,6 +247,7 @@ impl Config {
             stacks_path: absolute(v, "DOCKGE_STACKS_PATH", "/opt/stacks"),
             host_root: absolute(v, "HOST_ROOT", "/"),
             compose_env: compose_env(v),
+            appliances,
         };
         vars.finish().map(|()| config)
     }
@@ -211,12 +261,20 @@ fn absolute(vars: &mut Vars, name: &str, default: &str) -> PathBuf {
     path
 }
 
-fn selection(vars: &mut Vars) -> Selection {
+fn selection(vars: &mut Vars, appliances: &Appliances) -> Selection {
     let names = vars.list("TOOLSETS");
     let toolsets = match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] | ["all"] => None,
         // What needs no configuration is always there; appliances join when they are configured.
-        ["auto"] => Some(vec![Toolset::Docker, Toolset::Compose, Toolset::System]),
+        ["auto"] => {
+            let configured = [
+                (Toolset::Opnsense, appliances.opnsense.is_some()),
+                (Toolset::Truenas, appliances.truenas.is_some()),
+                (Toolset::Proxmox, appliances.proxmox.is_some()),
+            ];
+            let appliances = configured.into_iter().filter_map(|(set, is)| is.then_some(set));
+            Some([Toolset::Docker, Toolset::Compose, Toolset::System].into_iter().chain(appliances).collect())
+        }
         names => Some(
             names
                 .iter()

@@ -10,6 +10,7 @@ mod config;
 mod dialog;
 mod error;
 mod gate;
+mod http;
 mod operations;
 mod pipeline;
 mod progress;
@@ -84,6 +85,11 @@ impl Core {
         let names: Vec<_> = self.registry.all().iter().map(|item| item.entry.about.name).collect();
         for glob in self.config.selection.without_effect(&names) {
             log::warn!("TOOLS_ALLOW or TOOLS_DENY has {glob}, which is no tool of this version: is it misspelt?");
+        }
+        for prefix in self.config.appliances.unverified() {
+            log::warn!(
+                "{prefix}_TLS_VERIFY=false: whoever answers at its address gets the key. Set {prefix}_TLS_FINGERPRINT instead."
+            );
         }
         if self.config.level == Level::Monitor {
             return Ok(());

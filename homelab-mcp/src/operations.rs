@@ -68,6 +68,8 @@ struct Op {
     started: jiff::Timestamp,
     clock: Instant,
     lines: Mutex<VecDeque<String>>,
+    /// What the appliance calls it.
+    reference: Mutex<Option<String>>,
     ended: watch::Sender<Option<(Ended, u64)>>,
     /// Held while announced to other processes.
     lock: Mutex<Option<File>>,
@@ -112,6 +114,13 @@ impl Running {
         lines.push_back(line);
     }
 
+    /// What the appliance calls this work: "task UPID:…". Told when the call does not wait for the end.
+    pub(crate) fn is(&self, reference: impl Into<String>) {
+        let reference = reference.into();
+        *lock(&self.op.reference) = Some(reference.clone());
+        self.say(reference);
+    }
+
     /// Comes when the program must end now: end what would be left behind.
     pub(crate) async fn abandoned(&self) {
         self.stop.abandoned().await;
@@ -124,6 +133,11 @@ pub(crate) struct Started(Arc<Op>);
 impl Started {
     pub(crate) fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// What the appliance calls it, if it has said so.
+    pub(crate) fn reference(&self) -> Option<String> {
+        lock(&self.0.reference).clone()
     }
 
     /// Waits for its end.
@@ -160,6 +174,7 @@ impl Operations {
             started: jiff::Timestamp::now(),
             clock: Instant::now(),
             lines: Mutex::default(),
+            reference: Mutex::default(),
             ended: watch::Sender::new(None),
             lock: Mutex::default(),
         });

@@ -193,8 +193,9 @@ pub(crate) async fn change<T: Change>(core: Arc<Core>, call: Call, mut arguments
         () = tokio::time::sleep(common.wait) => {
             core.operations.announce(&started);
             let message = format!(
-                "{summary} This has begun and is not finished after {} s. Follow it with operation_status and operation {}.",
+                "{summary} This has begun and is not finished after {} s{}. Follow it with operation_status and operation {}.",
                 common.wait.as_secs(),
+                started.reference().map(|reference| format!(" ({reference})")).unwrap_or_default(),
                 started.id()
             );
             let mut running = envelope(Outcome::Running, message, &targets, known);

@@ -4,6 +4,9 @@ pub(crate) mod compose;
 pub(crate) mod docker;
 pub(crate) mod host;
 pub(crate) mod operation;
+pub(crate) mod opnsense;
+pub(crate) mod proxmox;
+pub(crate) mod truenas;
 
 use std::fmt::Write as _;
 
@@ -16,19 +19,27 @@ use crate::{
 };
 
 /// Every tool of the core.
-pub(crate) const TOOLSETS: &[&[Entry]] = &[compose::TOOLS, docker::TOOLS, host::TOOLS, operation::TOOLS];
+pub(crate) const TOOLSETS: &[&[Entry]] =
+    &[compose::TOOLS, docker::TOOLS, host::TOOLS, operation::TOOLS, opnsense::TOOLS, proxmox::TOOLS, truenas::TOOLS];
 
 /// What the tools work on. Nothing is connected before it is needed.
 pub(crate) struct Backends {
     pub(crate) docker: docker::Docker,
     pub(crate) compose: compose::Compose,
+    pub(crate) opnsense: Option<opnsense::Opnsense>,
+    pub(crate) proxmox: Option<proxmox::Proxmox>,
+    pub(crate) truenas: Option<truenas::Truenas>,
 }
 
 impl Backends {
     pub(crate) fn new(config: &Config, state: &State, key: [u8; 32]) -> Self {
+        let appliances = &config.appliances;
         Self {
             docker: docker::Docker::new(config.docker.clone()).with_limit(config.docker_timeout),
             compose: compose::Compose::new(config, state, key),
+            opnsense: appliances.opnsense.as_ref().map(opnsense::Opnsense::new),
+            proxmox: appliances.proxmox.as_ref().map(proxmox::Proxmox::new),
+            truenas: appliances.truenas.as_ref().map(truenas::Truenas::new),
         }
     }
 }
@@ -72,6 +83,15 @@ pub(crate) async fn check(core: &Core) -> (String, bool) {
     }
     if on(Toolset::Compose) {
         rows.extend(compose::check(core).await);
+    }
+    if on(Toolset::Opnsense) {
+        rows.extend(opnsense::check(core).await);
+    }
+    if on(Toolset::Truenas) {
+        rows.extend(truenas::check(core).await);
+    }
+    if on(Toolset::Proxmox) {
+        rows.extend(proxmox::check(core).await);
     }
     rows.push(state_row(core));
     let width = rows.iter().map(|row| row.place.chars().count()).max().unwrap_or_default();
