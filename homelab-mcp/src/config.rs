@@ -422,8 +422,13 @@ mod tests {
 
     #[test]
     fn compose_sees_nothing_of_ours() {
-        let vars =
-            Vars::from_pairs([("PATH", "/bin"), ("PROXMOX_TOKEN_SECRET", "x"), ("CONFIRM_KEY_FILE", ""), ("FOO", "y")]);
+        let vars = Vars::from_pairs([
+            ("PATH", "/bin"),
+            ("TRUENAS_HOST", "nas"),
+            ("TRUENAS_API_KEY", "1-x"),
+            ("CONFIRM_KEY_FILE", ""),
+            ("FOO", "y"),
+        ]);
         let env = Config::read(vars).unwrap().compose_env;
         assert_eq!(env.keys().collect::<Vec<_>>(), ["PATH"]);
     }

@@ -138,7 +138,7 @@ pub(crate) async fn change<T: Change>(core: Arc<Core>, call: Call, mut arguments
     let Resolved { targets, effect, summary, detail, unchanged, plan: _ } = resolved;
     let short = |outcome, message: String| answer(envelope(outcome, message, &targets, T::known(&args)));
 
-    if let Some(message) = core.gate.protects(&targets) {
+    if let Some(message) = core.gate.protects(&targets).await {
         return short(Outcome::Refused, message);
     }
     if let Some(message) = unchanged {
@@ -264,7 +264,7 @@ async fn act<T: Change>(
         Ok(resolved) => resolved,
         Err(error) => return ended(Outcome::Failed, error.to_string(), known()),
     };
-    if let Some(message) = core.gate.protects(&targets) {
+    if let Some(message) = core.gate.protects(&targets).await {
         return ended(Outcome::Refused, message, known());
     }
     if let Some(message) = unchanged {

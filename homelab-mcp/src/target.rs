@@ -52,6 +52,11 @@ impl Target {
         self
     }
 
+    /// Whether it is a stack or part of one.
+    pub(crate) fn is_of_a_stack(&self) -> bool {
+        self.kind == "stack" || self.aliases.iter().any(|(kind, _)| *kind == "stack")
+    }
+
     /// What brakes, locks and confirmations are bound to.
     pub(crate) fn key(&self) -> String {
         format!("{}/{}/{}", self.kind, self.instance, self.id)

@@ -6,7 +6,7 @@ pub(crate) mod brakes;
 pub(crate) mod confirm;
 pub(crate) mod protected;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -28,7 +28,7 @@ pub(crate) struct Mint(());
 
 /// The gate with what it judges by.
 pub(crate) struct Gate {
-    protected: Protected,
+    protected: Arc<Protected>,
     /// Where the names of protected stacks may be links.
     stacks: PathBuf,
     confirm: Confirm,
@@ -80,7 +80,7 @@ impl Gate {
             .is_none()
             .then(|| format!("there is no writable STATE_DIR to record it in ({})", state.why_not()));
         Self {
-            protected: config.protected.clone(),
+            protected: Arc::new(config.protected.clone()),
             stacks: config.stacks_path.clone(),
             confirm: config.confirm,
             without_dialog: config.without_dialog,
@@ -102,8 +102,21 @@ impl Gate {
     }
 
     /// The sentence that refuses a protected object, if one is among the targets.
-    pub(crate) fn protects(&self, targets: &[Target]) -> Option<String> {
-        let (entry, target) = self.protected.hit(targets, &self.stacks)?;
+    pub(crate) async fn protects(&self, targets: &[Target]) -> Option<String> {
+        /// For the stacks folder, which may be on a share that hangs.
+        const LIMIT: Duration = Duration::from_secs(5);
+        let (protected, stacks, judged) = (self.protected.clone(), self.stacks.clone(), targets.to_vec());
+        let hit = tokio::task::spawn_blocking(move || {
+            protected.hit(&judged, &stacks).map(|(entry, target)| (entry, target.to_string()))
+        });
+        let Ok(Ok(hit)) = tokio::time::timeout(LIMIT, hit).await else {
+            return Some(format!(
+                "refused: whether PROTECTED has this cannot be told, because the stacks folder {} does not answer. \
+                 Nothing was done.",
+                self.stacks.display()
+            ));
+        };
+        let (entry, target) = hit?;
         Some(format!(
             "refused: this would change what is protected on this server: PROTECTED has {entry}, which {target} is or touches. \
              No tool may change it at any level; its operator would have to take it out of PROTECTED."
@@ -113,7 +126,7 @@ impl Gate {
     /// Whether this call may go on.
     pub(crate) async fn judge(&self, case: Case<'_>) -> Verdict {
         let refused = |message: String| Verdict::Answer { outcome: Outcome::Refused, message, code: None };
-        if let Some(message) = self.protects(case.targets) {
+        if let Some(message) = self.protects(case.targets).await {
             return refused(message);
         }
         // Nobody can know what a command does.

@@ -35,7 +35,9 @@ impl Protected {
     /// be a link to another stack's folder, which is protected by that then.
     pub(crate) fn hit<'a>(&self, targets: &'a [Target], stacks: &Path) -> Option<(String, &'a Target)> {
         self.0.iter().find_map(|(kind, name)| {
-            let linked = (kind == "stack").then(|| stacks.join(name).canonicalize().ok()).flatten();
+            // Only where it can matter: the folder may be on a slow share.
+            let judged = kind == "stack" && targets.iter().any(Target::is_of_a_stack);
+            let linked = judged.then(|| stacks.join(name).canonicalize().ok()).flatten();
             let linked = linked.as_deref().and_then(|path| path.file_name()?.to_str());
             let hit = |target: &&Target| {
                 protects(kind, name, target) || linked.is_some_and(|linked| protects(kind, linked, target))

@@ -123,7 +123,7 @@ mod tests {
             ("[fd00::5]443", "address"),
             ("", "host name"),
             ("na s", "host name"),
-            ("nas\r\nX: y", "host name"),
+            ("nas\r\nX: y", "port"),
             ("fe80::1%eth0", ""),
         ] {
             let error = text.parse::<Origin>().unwrap_err();

@@ -52,10 +52,12 @@ impl Compose {
 pub(crate) async fn check(core: &Core) -> Vec<Checked> {
     let compose = &core.backends.compose;
     let plugin = Finding::of(compose.command.version().await, |version| format!("version {version}"));
-    let stacks = if core.config.stacks_given || core.config.stacks_path.is_dir() {
-        Finding::of(compose.stacks.list(), |listing| crate::reply::count(listing.folders.len(), "stack"))
-    } else {
-        Finding::Unused("there is no such folder, and DOCKGE_STACKS_PATH names no other".to_owned())
+    let stacks = match compose.stacks.answers(None).await {
+        Ok(()) if core.config.stacks_given || core.config.stacks_path.is_dir() => {
+            Finding::of(compose.stacks.list(), |listing| crate::reply::count(listing.folders.len(), "stack"))
+        }
+        Ok(()) => Finding::Unused("there is no such folder, and DOCKGE_STACKS_PATH names no other".to_owned()),
+        Err(fault) => Finding::Fix(fault.with_advice()),
     };
     vec![
         Checked { name: "compose", place: "docker compose".to_owned(), finding: plugin },

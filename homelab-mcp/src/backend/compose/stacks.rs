@@ -12,6 +12,8 @@ use std::{
     io::{self, Read},
     ops::Deref,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -88,6 +90,8 @@ pub(crate) struct Stacks {
     pub(super) root: PathBuf,
     /// Where earlier versions of files are kept: `STATE_DIR`, if it is writable.
     pub(super) state_dir: Option<PathBuf>,
+    /// Held by whoever finds out whether the folder answers.
+    probe: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What is known of a folder from its files alone.
@@ -159,17 +163,54 @@ pub(crate) struct Text {
     pub(crate) lossy: bool,
 }
 
+/// How long a folder may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Runs `look` on another thread. While one that hangs holds `probe`, the others do not hang with it.
+async fn answers(
+    probe: &Arc<tokio::sync::Mutex<()>>,
+    limit: Duration,
+    look: impl FnOnce() + Send + 'static,
+) -> Result<(), ()> {
+    let probe = probe.clone();
+    let looking = async {
+        let held = probe.lock_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let _held = held;
+            look();
+        })
+        .await
+    };
+    // A look that crashed is none that hangs.
+    tokio::time::timeout(limit, looking).await.map(drop).map_err(drop)
+}
+
 impl Stacks {
     /// The stacks below `root` (`DOCKGE_STACKS_PATH`). Whether it exists is asked at each call: a share may be mounted
     /// later than we start. Without a `state_dir` nothing can be replaced, because what was there could not be kept.
     pub(crate) fn new(root: PathBuf, state_dir: Option<PathBuf>) -> Self {
         let root = std::path::absolute(&root).unwrap_or(root);
-        Self { root, state_dir }
+        Self { root, state_dir, probe: Arc::default() }
     }
 
     /// The root as configured.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether the stacks folder, and that of one stack, answer at all. A hanging network share holds up whoever looks
+    /// into it; so this is found out on another thread, by one call at a time, before anything is read on ours.
+    pub(crate) async fn answers(&self, stack: Option<&StackName>) -> Result<(), Fault> {
+        let path = stack.map_or_else(|| self.root.clone(), |name| self.root.join(name.as_str()));
+        answers(&self.probe, ANSWER, move || {
+            // What is wrong otherwise is for those to say who need it.
+            let _ = std::fs::read_dir(path).map(|mut entries| entries.next());
+        })
+        .await
+        .map_err(|()| {
+            let text = format!("the stacks folder {} did not answer within {ANSWER:?}", self.root.display());
+            Fault::new(Kind::Unreachable, text).hint("If it is a network share, look at its server.")
+        })
     }
 
     /// The root without symbolic links, which must be a folder.
@@ -810,6 +851,21 @@ mod tests {
             let draft = stacks.draft(&name(new).unwrap()).unwrap();
             assert!(!draft.exists && draft.chosen == stacks.root().join(new).join("compose.yaml"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_share_that_hangs_holds_up_its_callers_for_a_while_and_nobody_else() {
+        let (end, hang) = std::sync::mpsc::channel::<()>();
+        let probe = Arc::default();
+        let limit = Duration::from_millis(50);
+        assert_eq!(answers(&probe, limit, move || drop(hang.recv())).await, Err(()));
+        let (looked, seen) = std::sync::mpsc::channel();
+        let next = looked.clone();
+        assert_eq!(answers(&probe, limit, move || next.send(()).unwrap()).await, Err(()));
+        assert!(seen.try_recv().is_err(), "a second look was begun beside one that hangs");
+        drop(end);
+        assert_eq!(answers(&probe, Duration::from_secs(30), move || looked.send(()).unwrap()).await, Ok(()));
+        assert!(seen.try_recv().is_ok());
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Change for ComposeDown {
         const DOING: &str = "take down stack";
         let compose = &core.backends.compose;
         let remove_volumes = args.remove_volumes.unwrap_or(false);
-        let stack = find(core, &args.stack).map_err(failed(core, DOING, &args.stack))?;
+        let stack = find(core, &args.stack).await.map_err(failed(core, DOING, &args.stack))?;
         let before = Found::of(core, &stack).await.map_err(engine_failed(core, DOING, &args.stack))?;
         let config = compose.command.config(&stack, identity(&before)).await;
         let config = config.map_err(|fault| failed(core, DOING, &args.stack)(quiet(core, &stack, fault)))?;

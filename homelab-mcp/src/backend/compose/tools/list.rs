@@ -9,7 +9,7 @@ use shared::Level;
 use super::{ServiceRow, containers, service_rows};
 use crate::{
     Core,
-    backend::compose::states::StackState,
+    backend::compose::states::{self, StackState},
     error::ToolError,
     reply::{self, Page},
     tool::{About, Call, Effect, Read, Tool, Toolset},
@@ -78,7 +78,9 @@ impl Read for ListStacks {
     async fn read(core: Arc<Core>, _call: Call, args: Args) -> Result<Out, ToolError> {
         const DOING: &str = "list stacks";
         let mut notes = Vec::new();
-        let listing = core.backends.compose.stacks.list();
+        let stacks = &core.backends.compose.stacks;
+        let listing = stacks.answers(None).await.and_then(|()| stacks.list());
+        let read = listing.is_ok();
         let containers = containers(&core).await;
         let (folders, labels) = match (listing, containers) {
             (Err(fault), Err(_)) => return Err(fault.doing(DOING, super::place(&core))),
@@ -100,7 +102,9 @@ impl Read for ListStacks {
         };
         let known = labels.is_some();
         let labels: Vec<_> = labels.into_iter().flatten().filter_map(|(_, labels)| labels).collect();
-        let states = core.backends.compose.stacks.states(&folders, &labels);
+        // A folder that hangs is not looked into.
+        let states =
+            if read { stacks.states(&folders, &labels) } else { states::states(&[stacks.root()], &folders, &labels) };
         let named = |state: &StackState| {
             args.name.as_ref().is_none_or(|part| state.name.to_lowercase().contains(&part.to_lowercase()))
         };

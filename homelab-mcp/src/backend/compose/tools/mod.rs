@@ -77,8 +77,10 @@ fn failed(core: &Core, doing: &str, stack: &str) -> impl FnOnce(Fault) -> ToolEr
 }
 
 /// Finds a stack by its checked name.
-fn find(core: &Core, name: &str) -> Result<Stack, Fault> {
-    let stack = core.backends.compose.stacks.find(&stacks::name(name)?)?;
+async fn find(core: &Core, name: &str) -> Result<Stack, Fault> {
+    let (stacks, name) = (&core.backends.compose.stacks, stacks::name(name)?);
+    stacks.answers(Some(&name)).await?;
+    let stack = stacks.find(&name)?;
     match &stack.inoperable {
         Some(why) => Err(Fault::new(Kind::Conflict, why.clone())),
         None => Ok(stack),

@@ -92,7 +92,7 @@ impl Read for ReadCompose {
     async fn read(core: Arc<Core>, _call: Call, args: Args) -> Result<Out, ToolError> {
         const DOING: &str = "read the compose file of stack";
         let compose = &core.backends.compose;
-        let stack = find(&core, &args.stack).map_err(failed(&core, DOING, &args.stack))?;
+        let stack = find(&core, &args.stack).await.map_err(failed(&core, DOING, &args.stack))?;
         let read = match &args.version {
             Some(version) => compose.stacks.read_kept(&stack, version),
             None => compose.stacks.read(&stack),

@@ -82,7 +82,7 @@ impl Change for ComposeUp {
 
     async fn resolve(core: &Core, _call: &Call, args: &Args) -> Result<Resolved<Plan>, ToolError> {
         const DOING: &str = "bring up stack";
-        let stack = find(core, &args.stack).map_err(failed(core, DOING, &args.stack))?;
+        let stack = find(core, &args.stack).await.map_err(failed(core, DOING, &args.stack))?;
         let before = Found::of(core, &stack).await.map_err(engine_failed(core, DOING, &args.stack))?;
         let config = core.backends.compose.command.config(&stack, identity(&before)).await;
         let config = config.map_err(|fault| failed(core, DOING, &args.stack)(quiet(core, &stack, fault)))?;

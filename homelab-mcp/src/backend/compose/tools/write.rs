@@ -141,6 +141,7 @@ impl Change for WriteCompose {
 async fn resolve(core: &Core, _call: &Call, args: &Args) -> Result<Resolved<Plan>, Fault> {
     let compose = &core.backends.compose;
     let name = stacks::name(&args.stack)?;
+    compose.stacks.answers(Some(&name)).await?;
     let (stack, present) = match compose.stacks.find(&name) {
         Ok(stack) => {
             if let Some(why) = &stack.inoperable {
