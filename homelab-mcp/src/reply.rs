@@ -91,6 +91,29 @@ pub(crate) struct Envelope<T> {
     pub(crate) out: T,
 }
 
+/// The names that somebody may have meant who wrote `wanted`: "Did you mean jellyfin or jellyfin-db?"
+pub(crate) fn did_you_mean<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    /// A list of more is no hint.
+    const SHOWN: usize = 3;
+    let names: Vec<_> = names.collect();
+    let lower = wanted.to_lowercase();
+    let mut near: Vec<_> = if lower.is_empty() {
+        Vec::new()
+    } else {
+        names.iter().copied().filter(|name| name.to_lowercase().contains(&lower)).collect()
+    };
+    near.sort_unstable_by_key(|name| (name.len(), *name));
+    for name in similar::get_close_matches(wanted, &names, SHOWN, 0.7) {
+        if !near.contains(&name) {
+            near.push(name);
+        }
+    }
+    near.dedup();
+    near.truncate(SHOWN);
+    let near: Vec<_> = near.into_iter().map(|name| format!("`{name}`")).collect();
+    (!near.is_empty()).then(|| format!("Did you mean {}?", near.join(" or ")))
+}
+
 /// One page of a list. Flattened into each list's result beside its rows.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Page {
@@ -197,6 +220,16 @@ mod tests {
         for bad in ["", "x", "cm93IDk5OTk", "50"] {
             assert!(page(rows.clone(), None, Some(bad), 700, "").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn near_names_are_offered() {
+        let names = ["jellyfin", "jellyfin-db", "immich-server", "immich-ml", "immich-db", "immich", "web"];
+        let meant = |wanted| did_you_mean(wanted, names.into_iter());
+        assert_eq!(meant("jelyfin").unwrap(), "Did you mean `jellyfin` or `jellyfin-db`?");
+        assert_eq!(meant("JELLY").unwrap(), "Did you mean `jellyfin` or `jellyfin-db`?");
+        assert_eq!(meant("immich").unwrap().matches('`').count(), 6);
+        assert_eq!((meant("nextcloud"), meant("")), (None, None));
     }
 
     #[test]

@@ -12,10 +12,11 @@ use std::{path::Path, sync::LazyLock};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{model::Container, place};
+use super::{client::Filters, model::Container, place};
 use crate::{
     Core,
     error::{Fault, Kind, ToolError},
+    reply,
     target::Target,
     tool::{Entry, changing, reading},
 };
@@ -42,11 +43,16 @@ pub(crate) struct OneContainer {
 
 /// Finds a container by any of its names, wording the failure.
 async fn find(core: &Core, name: &str, doing: &str) -> Result<Container, ToolError> {
-    core.backends
-        .docker
-        .resolve(name)
-        .await
-        .map_err(|fault| no_such(fault).doing(format!("{doing} `{name}`"), place(core)))
+    let docker = &core.backends.docker;
+    let mut found = docker.resolve(name).await;
+    if let Err(fault) = &mut found
+        && fault.kind == Kind::NotFound
+        && let Ok(all) = docker.list(&Filters { all: true, ..Filters::default() }).await
+    {
+        let names = all.iter().filter_map(|row| row.names.first().map(String::as_str));
+        fault.hint = reply::did_you_mean(name, names);
+    }
+    found.map_err(|fault| no_such(fault).doing(format!("{doing} `{name}`"), place(core)))
 }
 
 fn no_such(fault: Fault) -> Fault {
