@@ -1,0 +1,6 @@
+//! The stand-ins, talked to byte by byte.
+
+mod client;
+mod opnsense;
+mod server;
+mod truenas;
