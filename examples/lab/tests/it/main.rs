@@ -1,0 +1,4 @@
+//! The stand-ins, talked to byte by byte.
+
+mod client;
+mod server;
