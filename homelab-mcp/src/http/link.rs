@@ -160,14 +160,9 @@ impl Connector for Dialler {
         let name = self.origin.server_name().ok_or(Error::HostNotFound)?;
         let tls = ClientConnection::new(config, name)
             .map_err(|error| refused(unreachable(format!("TLS cannot be used ({error})"))))?;
-        let mut stream = StreamOwned::new(tls, Wire(socket));
+        let mut stream = StreamOwned::new(tls, Wire { socket, deadline });
         // Now and not with the first request: what fails here was certainly not sent.
         while stream.conn.is_handshaking() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(refused(timed_out()));
-            }
-            stream.sock.limit(left).map_err(Error::Io)?;
             if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
                 if is_timeout(&error) {
                     return Err(refused(timed_out()));
@@ -199,26 +194,31 @@ fn is_timeout(error: &io::Error) -> bool {
 
 /// The socket under TLS, shared so that another thread can shut it down.
 #[derive(Debug)]
-struct Wire(Arc<TcpStream>);
+struct Wire {
+    socket: Arc<TcpStream>,
+    /// TLS reads and writes as often as it needs to; a peer that drips byte by byte must not stretch the time.
+    deadline: Instant,
+}
 
 impl Wire {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
-        // Zero would mean for ever.
-        let limit = limit.max(Duration::from_millis(1));
-        self.0.set_read_timeout(Some(limit))?;
-        self.0.set_write_timeout(Some(limit))
+    /// What is left of the time.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
 
 impl io::Read for Wire {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buf)
+        self.socket.set_read_timeout(Some(self.left()?))?;
+        (&*self.socket).read(buf)
     }
 }
 
 impl io::Write for Wire {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(buf)
+        self.socket.set_write_timeout(Some(self.left()?))?;
+        (&*self.socket).write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -236,15 +236,15 @@ pub(super) struct Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("peer", &self.stream.sock.0.peer_addr().ok()).finish_non_exhaustive()
+        f.debug_struct("Link").field("peer", &self.stream.sock.socket.peer_addr().ok()).finish_non_exhaustive()
     }
 }
 
 impl Link {
     /// Every wait on the socket is for what is left of the call's time.
-    fn limit(&self, timeout: NextTimeout) -> Result<(), Error> {
+    fn limit(&mut self, timeout: NextTimeout) {
         let limit = timeout.not_zero().map_or(super::LONGEST, |left| *left);
-        self.stream.sock.limit(limit).map_err(Error::Io)
+        self.stream.sock.deadline = Instant::now() + limit;
     }
 }
 
@@ -258,10 +258,10 @@ impl Transport for Link {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.limit(timeout)?;
+        self.limit(timeout);
         self.in_head = true;
         if let Some(journal) = current() {
-            journal.uses(&self.stream.sock.0);
+            journal.uses(&self.stream.sock.socket);
             journal.sent.store(true, Ordering::SeqCst);
             lock(&journal.head).clear();
         }
@@ -270,7 +270,7 @@ impl Transport for Link {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.limit(timeout)?;
+        self.limit(timeout);
         let buffer = self.buffers.input_append_buf();
         let amount = match self.stream.read(buffer) {
             Ok(amount) => amount,
@@ -296,7 +296,7 @@ impl Transport for Link {
 
     fn is_open(&mut self) -> bool {
         // An idle connection has nothing to say; what can be read is its end.
-        let socket = &self.stream.sock.0;
+        let socket = &self.stream.sock.socket;
         let quiet = socket.set_nonblocking(true).is_ok()
             && matches!(socket.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         socket.set_nonblocking(false).is_ok() && quiet

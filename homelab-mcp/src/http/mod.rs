@@ -16,11 +16,12 @@ pub(crate) mod trust;
 mod link;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::pki_types::ServerName;
@@ -92,6 +93,7 @@ pub(crate) struct Request {
     headers: Vec<(&'static str, Header)>,
     body: Vec<u8>,
     timeout: Option<Duration>,
+    enough: Option<fn(&[u8]) -> bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +104,7 @@ enum Header {
 
 impl Request {
     fn new(method: http::Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body: Vec::new(), timeout: None }
+        Self { method, path: path.into(), headers: Vec::new(), body: Vec::new(), timeout: None, enough: None }
     }
 
     /// `path` begins with `/`; what a caller gave in it has been checked and encoded ([`text::encode`]).
@@ -151,6 +153,12 @@ impl Request {
     /// In place of the appliance's usual time.
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// For an answer that does not end: hang up when what came so far is enough.
+    pub(crate) fn until(mut self, enough: fn(&[u8]) -> bool) -> Self {
+        self.enough = Some(enough);
         self
     }
 }
@@ -260,6 +268,7 @@ impl Door {
             Fault::new(Kind::Conflict, format!("{AT_ONCE} requests to {} are unanswered already", self.place()))
                 .hint("It seems to hang; nothing was asked. Try again later.")
         };
+        let deadline = Instant::now() + limit;
         let slot = tokio::time::timeout(limit, self.0.slots.clone().acquire_owned()).await;
         let slot = slot.map_err(|_| busy())?.map_err(|_| busy())?;
         let journal = Arc::new(Journal::default());
@@ -267,7 +276,9 @@ impl Door {
         let inner = self.0.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            inner.ask(&request, changes, limit, &journal)
+            // What a read waited for its turn is part of its time; a change that is sent gets all of it.
+            let deadline = if changes { Instant::now() + limit } else { deadline };
+            inner.ask(&request, changes, limit, deadline, &journal)
         });
         let result = work.await;
         guard.0 = None;
@@ -295,6 +306,18 @@ impl Door {
     }
 }
 
+/// Reads until it is enough, or the end. A body that was not read to its end takes its connection with it.
+fn read_until(mut reader: impl io::Read, enough: fn(&[u8]) -> bool) -> Result<Vec<u8>, ureq::Error> {
+    let (mut body, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let amount = reader.read(&mut piece)?;
+        body.extend_from_slice(&piece[..amount]);
+        if amount == 0 || enough(&body) {
+            return Ok(body);
+        }
+    }
+}
+
 impl Inner {
     fn member(&self) -> &Member {
         // `members` has at least one, and `good` is an index into it.
@@ -306,6 +329,7 @@ impl Inner {
         request: &Request,
         changes: bool,
         limit: Duration,
+        deadline: Instant,
         journal: &Arc<Journal>,
     ) -> Result<Response, Fault> {
         let first = self.good.load(Ordering::Relaxed);
@@ -313,7 +337,7 @@ impl Inner {
         for step in 0..self.members.len() {
             let at = (first + step) % self.members.len();
             let member = &self.members[at];
-            result = member.ask(request, changes, limit, journal);
+            result = member.ask(request, changes, limit, deadline, journal);
             match &result {
                 Err(fault)
                     if fault.kind == Kind::Unreachable && !(changes && journal.sent()) && !journal.cancelled() =>
@@ -345,13 +369,15 @@ impl Member {
         request: &Request,
         changes: bool,
         limit: Duration,
+        deadline: Instant,
         journal: &Arc<Journal>,
     ) -> Result<Response, Fault> {
         let agent = if changes { &self.fresh } else { &self.kept };
-        match self.send(agent, request, limit, journal) {
-            Err(_) if !changes && journal.proved_stale() && !journal.cancelled() => {
+        match self.send(agent, request, deadline, journal) {
+            // Silence is no sign of a dead connection, but of an appliance that hangs.
+            Err(error) if !changes && !link::timed_out(&error) && journal.proved_stale() && !journal.cancelled() => {
                 // The connection was dead before we wrote to it; a new one tells.
-                self.send(&self.fresh, request, limit, journal)
+                self.send(&self.fresh, request, deadline, journal)
             }
             result => result,
         }
@@ -362,9 +388,11 @@ impl Member {
         &self,
         agent: &Agent,
         request: &Request,
-        limit: Duration,
+        deadline: Instant,
         journal: &Arc<Journal>,
     ) -> Result<Response, ureq::Error> {
+        // Not zero, which would be no limit.
+        let limit = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let mut builder = http::Request::builder()
             .method(request.method.clone())
             .uri(format!("https://{}{}", self.origin, request.path));
@@ -391,7 +419,10 @@ impl Member {
                 |name| answer.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             let (content_type, location) = (header("content-type").unwrap_or_default(), header("location"));
             let status = answer.status().as_u16();
-            let body = answer.body_mut().with_config().limit(BODY).read_to_vec()?;
+            let body = match request.enough {
+                None => answer.body_mut().with_config().limit(BODY).read_to_vec()?,
+                Some(enough) => read_until(answer.body_mut().with_config().limit(BODY).reader(), enough)?,
+            };
             Ok(Response {
                 status,
                 reason: journal.reason(),

@@ -15,7 +15,7 @@ pub(crate) fn vendor_text(text: &str) -> String {
     static UNSEEN: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?is)<(script|style|head)\b.*?</(script|style|head)\s*>|<!--.*?-->").unwrap());
     #[expect(clippy::unwrap_used, reason = "constant patterns, compiled in a test")]
-    static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?s)</?[A-Za-z!][^<>]*>").unwrap());
+    static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?s)</?[A-Za-z!?][^<>]*>").unwrap());
     #[expect(clippy::unwrap_used, reason = "constant patterns, compiled in a test")]
     static SOURCE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?i)\s*(\bat|\bin|in file) "?/[^\s"]+\.(pm|pl|php|py)"?(,? line |:)\d+\b\.?"#).unwrap()
@@ -99,6 +99,7 @@ mod tests {
                 "<html><head><title>502</title><style>b{}</style></head><body><h1>502 Bad&nbsp;Gateway</h1><hr>nginx</body></html>",
                 "502 Bad Gateway nginx",
             ),
+            ("<?xml version=\"1.0\"?><html><h1>411 Length Required</h1></html>", "411 Length Required"),
             ("&lt;b&gt; &amp;lt; &quot;x&#039;", "<b> &lt; \"x'"),
             ("a\u{1b}[31m\u{0}b", "a [31m b"),
             ("<p>Pool <b>tank</b> is <br>DEGRADED</p>", "Pool tank is DEGRADED"),

@@ -1,26 +1,19 @@
-//! OPNsense: to be written.
+//! OPNsense: how the firewall is, and restarting its services. `client` knows paths, spellings and errors, `model` what
+//! the answers mean, `look` asks for everything at once, `tools` is what a model sees.
+
+mod client;
+mod look;
+mod model;
+mod tools;
+
+pub(crate) use client::Opnsense;
+pub(crate) use tools::TOOLS;
 
 use crate::{
     Core,
     backend::{Checked, Finding},
-    config::appliances,
     error::{Fault, Kind},
-    http::Door,
-    tool::Entry,
 };
-
-pub(crate) const TOOLS: &[Entry] = &[];
-
-/// The client of one OPNsense.
-pub(crate) struct Opnsense {
-    door: Door,
-}
-
-impl Opnsense {
-    pub(crate) fn new(config: &appliances::Opnsense) -> Self {
-        Self { door: Door::new(&config.address) }
-    }
-}
 
 /// The client, or what to set so that there is one.
 fn client(core: &Core) -> Result<&Opnsense, Fault> {
@@ -33,16 +26,35 @@ fn client(core: &Core) -> Result<&Opnsense, Fault> {
 /// Where it is, for errors.
 pub(crate) fn place(core: &Core) -> String {
     match &core.backends.opnsense {
-        Some(client) => format!("opnsense ({})", client.door.place()),
+        Some(client) => format!("opnsense ({})", client.place()),
         None => "opnsense".to_owned(),
     }
 }
 
-/// What `--check` says of it.
+/// What `--check` says of it: whether it lets us in and which version it is, and what the key may not read.
 pub(crate) async fn check(core: &Core) -> Vec<Checked> {
-    let finding = match client(core) {
-        Ok(_) => Finding::Unused("not written yet".to_owned()),
-        Err(fault) => Finding::Unused(fault.with_advice()),
+    let row = |finding| Checked {
+        name: "opnsense",
+        place: core.backends.opnsense.as_ref().map_or_else(|| "-".to_owned(), Opnsense::place),
+        finding,
     };
-    vec![Checked { name: "opnsense", place: place(core), finding }]
+    let client = match client(core) {
+        Ok(client) => client,
+        Err(fault) => return vec![row(Finding::Unused(fault.with_advice()))],
+    };
+    let look = match look::look(client).await {
+        Ok(look) => look,
+        Err(fault) => return vec![row(Finding::Fix(fault.with_advice()))],
+    };
+    let restart = core.registry.listed(&core.config).any(|item| item.entry.about.name == tools::RESTART);
+    let version = look.version.as_deref().unwrap_or("signed in, version unknown");
+    let mut rows = vec![row(Finding::Fine(format!("OPNsense {version}")))];
+    let found: Vec<_> = look.problems.iter().map(|problem| problem.for_check(restart)).collect();
+    rows.push(row(if found.is_empty() {
+        let able = if restart { "read all and restart services" } else { "read all" };
+        Finding::Fine(format!("the key may {able} at level {}", core.config.level))
+    } else {
+        Finding::Fix(found.join("; "))
+    }));
+    rows
 }
