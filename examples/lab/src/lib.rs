@@ -7,6 +7,7 @@ mod connection;
 mod fault;
 mod message;
 pub mod opnsense;
+pub mod proxmox;
 mod server;
 mod tls;
 pub mod truenas;

@@ -2,5 +2,6 @@
 
 mod client;
 mod opnsense;
+mod proxmox;
 mod server;
 mod truenas;

@@ -102,7 +102,7 @@ fn chunks_are_joined_or_left_alone() {
 
 #[test]
 fn an_idle_connection_is_closed_and_so_is_one_that_had_its_share() {
-    let keep_alive = KeepAlive { idle: Duration::from_millis(200), requests: 2, notice: false };
+    let keep_alive = KeepAlive { idle: Duration::from_millis(500), requests: 2, notice: false };
     let (_, server) = start(Echo { keep_alive, ..Echo::default() });
     let mut idle = Client::connect(&server);
     idle.send("GET", "/", &[], "").unwrap();
