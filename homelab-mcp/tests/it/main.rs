@@ -11,6 +11,7 @@ mod config;
 mod docs;
 mod eras;
 mod faults;
+mod http;
 mod inventory;
 mod levels;
 mod lifecycle;

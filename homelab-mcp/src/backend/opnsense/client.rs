@@ -144,7 +144,11 @@ impl Opnsense {
             privilege: DASHBOARD,
         };
         let value = self.get(&endpoint).await?;
-        Ok(model::disks(&value))
+        let disks = model::disks(&value);
+        if disks.is_empty() {
+            return Err(Fault::new(Kind::Upstream, "the firewall measured no disk, so its backend failed"));
+        }
+        Ok(disks)
     }
 
     /// The header lines of `top`, measured over two seconds: CPU, load, memory, uptime. In every version.
@@ -194,7 +198,10 @@ impl Opnsense {
         let all = json!({"current": 1, "rowCount": -1, "searchPhrase": "", "sort": {}});
         let request = Request::post(format!("/api/{path}")).json(&all).timeout(limit);
         let value = self.ask(request, SERVICES).await?;
-        model::services(&value).ok_or_else(|| unfit(path))
+        model::services(&value).ok_or_else(|| {
+            Fault::new(Kind::Upstream, "the firewall's list of services is empty, so its backend failed")
+                .hint("Look whether configd runs: System > Diagnostics > Services.")
+        })
     }
 
     /// Restarts a service by its id, which must be from the list: what the firewall does not know it "restarts" too.
@@ -254,7 +261,7 @@ impl Opnsense {
         };
         let result = if answer.is_success() { content(&answer) } else { Err(refusal(&answer, privilege)) };
         // It looks at the key after it found the endpoint, and before it looks at privileges.
-        if answer.is_success() || answer.status == 403 {
+        if result.is_ok() || answer.status == 403 {
             self.signed_in.store(true, Ordering::Relaxed);
         }
         result.map_err(|fault| self.noticed(fault))
