@@ -6,16 +6,20 @@
     reason = "a test ends where something is not as it must be; clippy's exemption covers only test functions"
 )]
 
+mod appliances;
 mod cli;
 mod config;
 mod docs;
 mod eras;
 mod faults;
 mod inventory;
+mod isolation;
 mod levels;
 mod lifecycle;
+mod opnsense;
 mod protocol;
 mod stand_in;
+mod truenas;
 mod wire;
 
 #[path = "../support/mod.rs"]

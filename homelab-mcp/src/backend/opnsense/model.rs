@@ -406,7 +406,8 @@ fn gateway(row: &Value) -> Option<Gateway> {
 /// core/system/status: since 25.1 under `subsystems`, before that a flat map; the worst first. `None` when it failed.
 pub(super) fn notices(value: &Value) -> Option<Vec<Notice>> {
     let all = if value.get("metadata").is_some() || value.get("subsystems").is_some() {
-        value.get("subsystems")?
+        // With nothing to tell it may leave them out.
+        &value["subsystems"]
     } else if value["status"].is_string() {
         return None;
     } else {
@@ -621,6 +622,7 @@ mod tests {
         let found = notices(&old).unwrap();
         assert!(found.len() == 1 && found[0].subject == "CrashReporter" && found[0].severity == "warning");
         assert_eq!(notices(&json!({"metadata": {}, "subsystems": []})), Some(Vec::new()));
+        assert_eq!(notices(&json!({"metadata": {"system": {"status": 2}}})), Some(Vec::new()));
         assert_eq!(notices(&json!({"status": "failed"})), None);
     }
 
