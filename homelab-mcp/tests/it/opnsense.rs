@@ -211,8 +211,11 @@ fn a_service_is_restarted_in_every_release() {
         let done = core.answer(id)["result"]["structuredContent"].clone();
         assert_eq!((&done["outcome"], &done["success"]), (&json!("changed"), &json!(true)), "{profile:?}: {done}");
         assert_eq!((&done["service"], &done["status"]), (&json!("unbound"), &json!("running")));
-        assert_eq!(done["target"], json!({"kind": "opnsense", "instance": "default", "name": "unbound", "id": "unbound",
-            "state": "running"}));
+        assert_eq!(
+            done["target"],
+            json!({"kind": "opnsense", "instance": "default", "name": "unbound", "id": "unbound",
+            "state": "running"})
+        );
         let after = started(&firewall);
         assert!(after.0.is_some() && after.0 != before.0 && after.1 == before.1 + 1, "{before:?} {after:?}");
         assert_eq!(firewall.lab.restarts(), ["unbound"]);
@@ -279,7 +282,8 @@ fn translated_texts_decide_nothing() {
         let firewall = firewall(profile);
         firewall.lab.with(|f| {
             f.updates = Updates::Available { packages: 3, reboot: true };
-            f.notices = vec![notice("CrashReporter", "Absturzberichte", -1, "Es wurde ein Absturz gefunden.", Some(60))];
+            f.notices =
+                vec![notice("CrashReporter", "Absturzberichte", -1, "Es wurde ein Absturz gefunden.", Some(60))];
         });
         let mut core = env(&firewall).core();
         // 24.1 names the call that it does not have, and the first look tries both spellings of it.
@@ -511,7 +515,10 @@ fn a_backend_that_refuses_is_told_part_by_part() {
             firewall.lab.with(|f| f.failures.insert(endpoint, Failure::Refused));
             let status = core.ok(STATUS, json!({}));
             if !gone.is_empty() {
-                assert!(status.get(gone).is_none_or(|value| value.get("pending").is_none() && gone == "updates"), "{profile:?} {endpoint:?}: {status}");
+                assert!(
+                    status.get(gone).is_none_or(|value| value.get("pending").is_none() && gone == "updates"),
+                    "{profile:?} {endpoint:?}: {status}"
+                );
             }
             // The status of 25.1 and later does not tell a failure from peace.
             if endpoint != Endpoint::SystemStatus || profile < Profile::V25_1 {
@@ -528,7 +535,7 @@ fn a_backend_that_refuses_is_told_part_by_part() {
 #[test]
 fn a_firewall_that_is_silent_costs_its_time_out_and_no_more() {
     let firewall = firewall(Profile::V26_7);
-    let mut core = env(&firewall).and("OPNSENSE_TIMEOUT", "2").core();
+    let mut core = env(&firewall).and("OPNSENSE_TIMEOUT", "1").core();
     core.ok(STATUS, json!({}));
 
     // One part hangs: the rest is told.
@@ -536,19 +543,19 @@ fn a_firewall_that_is_silent_costs_its_time_out_and_no_more() {
     let clock = Instant::now();
     let status = core.ok(STATUS, json!({}));
     assert_eq!(parts(&status), ["gateways"]);
-    has(&problems(&status)[0].1, &["within 2 s"]);
+    has(&problems(&status)[0].1, &["within 1 s"]);
     assert_eq!(status["services"], services(&firewall.lab));
-    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(5), "{:?}", clock.elapsed());
     firewall.server.clear_faults();
 
     // configd is down: every call takes 210 s.
     firewall.lab.with(|f| f.backend_down = true);
     let clock = Instant::now();
-    has(&core.error(STATUS, json!({})), &["read the firewall's status", "within 2 s"]);
+    has(&core.error(STATUS, json!({})), &["read the firewall's status", "within 1 s"]);
     let told = refused(&mut core, RESTART, json!({"service": "unbound"}));
-    has(message(&told), &["could not restart service `unbound`", "within 2 s"]);
+    has(message(&told), &["could not restart service `unbound`", "within 1 s"]);
     assert_eq!(told["outcome"], "failed");
-    assert!(clock.elapsed() < Duration::from_secs(20), "{:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(10), "{:?}", clock.elapsed());
 
     // Or answers in time, with nothing in it.
     firewall.lab.with(|f| f.times.backend_down = Duration::ZERO);
@@ -626,8 +633,10 @@ fn what_is_no_answer_is_said_to_be_none() {
 fn a_refused_key_is_tried_once() {
     for profile in [Profile::V24_1, Profile::V26_7] {
         let firewall = firewall(profile);
-        // As long as the vendor takes.
-        firewall.lab.with(|f| f.times.refused_key = Times::default().refused_key);
+        if profile == Profile::V26_7 {
+            // As long as the vendor takes.
+            firewall.lab.with(|f| f.times.refused_key = Times::default().refused_key);
+        }
         let wrong = Key { secret: "not-the-secret".into(), ..firewall.lab.root() };
         let disabled = firewall.lab.key(&[Privilege::AllPages]);
         firewall.lab.disable(&disabled);
@@ -734,8 +743,21 @@ fn only_a_service_of_the_list_is_restarted() {
     let before = firewall.requests();
     // What would need encoding or would be another path never leaves: not even the list is asked for.
     for bad in [
-        "../../system/reboot", "cron ", "cron%20", "dpinger%2FWAN_GW", "dpinger/%3Awatcher%3A", "cron?x=1", "cron#a",
-        "a/b/c", "/cron", "cron/", "Gäste", "-S", "cron\n", "..", &"x".repeat(300),
+        "../../system/reboot",
+        "cron ",
+        "cron%20",
+        "dpinger%2FWAN_GW",
+        "dpinger/%3Awatcher%3A",
+        "cron?x=1",
+        "cron#a",
+        "a/b/c",
+        "/cron",
+        "cron/",
+        "Gäste",
+        "-S",
+        "cron\n",
+        "..",
+        &"x".repeat(300),
     ] {
         let trimmed = bad.trim();
         if trimmed == "cron" {
@@ -860,9 +882,10 @@ fn what_the_list_says_afterwards_decides() {
     core.finish();
 }
 
+/// Each is watched for some seconds afterwards, so they run together.
 #[test]
 fn a_restart_that_is_not_answered_is_sent_once_and_read_back() {
-    for (fault, service, outcome, done) in [
+    let table = [
         // It ran before and runs now: nobody can tell.
         (Fault::CutAfter, "unbound", "unknown", true),
         (Fault::CutBefore, "unbound", "unknown", false),
@@ -875,11 +898,16 @@ fn a_restart_that_is_not_answered_is_sent_once_and_read_back() {
         // Refused: nothing was done.
         (Fault::Status(403), "unbound", "failed", false),
         (Fault::Status(401), "unbound", "failed", false),
-    ] {
+    ];
+    let begun = table.map(|(fault, service, outcome, done)| {
         let firewall = firewall(Profile::V26_7);
         firewall.server.fault(Rule::new(ASKED_TO_RESTART, fault.clone()).times(1));
         let mut core = env(&firewall).core();
-        let told = core.call(RESTART, json!({"service": service}))["structuredContent"].clone();
+        let id = core.begin(RESTART, json!({"service": service}));
+        (firewall, core, id, fault, outcome, done)
+    });
+    for (firewall, mut core, id, fault, outcome, done) in begun {
+        let told = core.answer(id)["result"]["structuredContent"].clone();
         assert_eq!(told["outcome"], outcome, "{fault:?}: {told}");
         assert_eq!(firewall.seen("POST", ASKED_TO_RESTART).len(), 1, "{fault:?}");
         assert_eq!(firewall.lab.restarts().len(), usize::from(done), "{fault:?}");

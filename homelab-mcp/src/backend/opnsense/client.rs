@@ -102,7 +102,9 @@ impl Opnsense {
         let value = self.get(&Endpoint::one("core/firmware/status", FIRMWARE)).await?;
         let firmware = model::firmware(&value).ok_or_else(|| unfit("core/firmware/status"))?;
         if firmware == Firmware::default() {
-            return Err(Fault::new(Kind::Upstream, "the firewall could not tell the state of its firmware").hint(CONFIGD));
+            return Err(
+                Fault::new(Kind::Upstream, "the firewall could not tell the state of its firmware").hint(CONFIGD)
+            );
         }
         Ok(firmware)
     }
@@ -203,7 +205,9 @@ impl Opnsense {
         let services = model::services(&value).ok_or_else(|| unfit(path))?;
         // There is always one: configd, which makes the list.
         if services.is_empty() {
-            return Err(Fault::new(Kind::Upstream, "the firewall lists no service at all, so its backend failed").hint(CONFIGD));
+            return Err(
+                Fault::new(Kind::Upstream, "the firewall lists no service at all, so its backend failed").hint(CONFIGD)
+            );
         }
         Ok(services)
     }
@@ -324,8 +328,9 @@ impl std::fmt::Display for ServiceId {
 /// The JSON of a 200.
 fn content(answer: &Response) -> Result<Value, Fault> {
     if answer.body.trim_ascii().is_empty() {
-        return Err(Fault::new(Kind::Upstream, "the firewall answered with nothing, so its backend failed")
-            .hint(CONFIGD));
+        return Err(
+            Fault::new(Kind::Upstream, "the firewall answered with nothing, so its backend failed").hint(CONFIGD)
+        );
     }
     if is_page(answer) {
         return Err(Fault::new(Kind::Malformed, format!("{} answered with {}", answer.member, page(answer)))
