@@ -6,6 +6,7 @@
     reason = "a test ends where something is not as it must be; clippy's exemption covers only test functions"
 )]
 
+mod appliances;
 mod cli;
 mod config;
 mod docs;
@@ -13,10 +14,13 @@ mod eras;
 mod faults;
 mod http;
 mod inventory;
+mod isolation;
 mod levels;
 mod lifecycle;
+mod opnsense;
 mod protocol;
 mod stand_in;
+mod truenas;
 mod wire;
 
 #[path = "../support/mod.rs"]
