@@ -219,6 +219,8 @@ impl Door {
                 .max_idle_connections_per_host(kept)
                 .max_idle_age(IDLE)
                 .https_only(true)
+                // A dead name server is no reason to wait longer than for a dead appliance.
+                .timeout_resolve(Some(link::CONNECT))
                 .build();
             let dialler = Dialler { origin: origin.clone(), trust: trust.clone() };
             Agent::with_parts(config, dialler, DefaultResolver::default())
