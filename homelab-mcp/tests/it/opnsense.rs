@@ -182,11 +182,11 @@ fn every_release_is_read_as_it_is() {
             assert_eq!(status["memory_total_bytes"], (8_u64 << 30) - 93_769_728);
             assert_eq!(status["memory_arc_bytes"], 1_u64 << 29);
             let disks = json!([
-                {"mountpoint": "/", "device": "zroot/ROOT/default", "type": "zfs", "size": "112G", "used": "3.4G",
+                {"mountpoint": "/", "device": "zroot/ROOT/default", "size": "112G", "used": "3.4G",
                     "available": "109G", "used_percent": 3.0},
-                {"mountpoint": "/boot/efi", "device": "/dev/gpt/efiboot0", "type": "msdosfs", "size": "260M",
+                {"mountpoint": "/boot/efi", "device": "/dev/gpt/efiboot0", "size": "260M",
                     "used": "1.3M", "available": "259M", "used_percent": 1.0},
-                {"mountpoint": "/tmp", "device": "tmpfs", "type": "tmpfs", "size": "3.9G", "used": "2.8M",
+                {"mountpoint": "/tmp", "device": "tmpfs", "size": "3.9G", "used": "2.8M",
                     "available": "3.9G", "used_percent": 0.0},
             ]);
             assert_eq!(status["disks"], disks);
