@@ -33,7 +33,6 @@ pub(crate) struct ListArgs {
     name: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 
@@ -168,7 +167,7 @@ impl Tool for CreateSnapshot {
     const ABOUT: About = About {
         name: "truenas_create_snapshot",
         title: "Create a snapshot",
-        text: "Take a ZFS snapshot of a TrueNAS dataset and read it back.",
+        text: "Take a ZFS snapshot of a TrueNAS dataset and see that it exists.",
         level: Level::Manage,
         toolset: Toolset::Truenas,
         worst: Effect::Change,
