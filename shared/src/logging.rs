@@ -9,8 +9,10 @@ pub fn start(rust_log: Option<&str>) {
         .parse_filters(rust_log.unwrap_or("info,rmcp=warn,hyper=warn,bollard=warn"))
         .target(env_logger::Target::Stderr)
         .format(|out, record| {
-            // bollard's finer levels print request bodies, which hold commands and environment values.
-            if record.target().starts_with("bollard") && record.level() > log::Level::Info {
+            // Their finer levels print what is sent: bollard's bodies hold commands and environment values, ureq's and
+            // tungstenite's bytes the keys that sign in to appliances.
+            let talkative = ["bollard", "tungstenite", "tokio_tungstenite", "ureq"];
+            if record.level() > log::Level::Info && talkative.iter().any(|name| record.target().starts_with(name)) {
                 return Ok(());
             }
             // A line break inside a message would let a name that came from outside forge a second line.
