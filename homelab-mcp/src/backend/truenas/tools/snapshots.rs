@@ -271,6 +271,10 @@ impl Change for CreateSnapshot {
         let created = nas.create_snapshot(proof.change(), &args.dataset, args.name(), recursive).await;
         let doubt = match created.map_err(failed)? {
             Created::Yes => None,
+            // Any one of them is enough for ZFS to take none.
+            Created::Exists if plan.datasets > 1 => {
+                return Err(failed(taken(&format!("{id} or one of this name of a dataset within it"))));
+            }
             Created::Exists => return Err(failed(taken(&id))),
             Created::Unknown(fault) => {
                 running.say(format!("{}; looking whether it was done", fault.cause));
