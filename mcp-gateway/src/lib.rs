@@ -148,13 +148,13 @@ impl Started {
 fn announce(config: &Config, public: &Origin, pool: &Pool) {
     let mut ways = Vec::new();
     if let Some(key) = &config.api_key {
-        ways.push(format!("API key (level {})", key.level));
+        ways.push(format!("API key (level {})", key.level.name()));
         if key.key.expose().len() < 16 {
             log::warn!("API_KEY is short enough to be guessed. Use the output of `openssl rand -hex 32`.");
         }
     }
     if let Some(client) = &config.client {
-        ways.push(format!("client credentials (level {})", client.level));
+        ways.push(format!("client credentials (level {})", client.level.name()));
         if client.secret.expose().len() < 16 {
             log::warn!("OAUTH_CLIENT_SECRET is short enough to be guessed. Use the output of `openssl rand -hex 32`.");
         }
