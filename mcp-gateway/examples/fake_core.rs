@@ -29,14 +29,19 @@ struct Core {
 fn main() -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "a stand-in has no configuration of its own")]
     let mode = std::env::var("FAKE_CORE").unwrap_or_default();
+    if std::env::args().any(|argument| argument == "--list-tools") {
+        // Where it plays homelab-mcp.
+        let tools = [("echo", "monitor"), ("log", "operate"), ("die", "manage")];
+        let tools = tools.map(|(name, level)| json!({"name": name, "level_name": level}));
+        print(&json!({"level": 1, "tools": tools}).to_string());
+        return ExitCode::SUCCESS;
+    }
     match mode.as_str() {
         "exit" => {
             let _ = writeln!(io::stderr(), "no database, no service");
             return ExitCode::from(3);
         }
-        "silent" => loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        },
+        "silent" => sleep(),
         "garbage" => print("Welcome to the core!\n{\"half\": \n"),
         _ => {}
     }
@@ -50,10 +55,17 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     }
-    while mode == "stays" {
-        std::thread::sleep(Duration::from_secs(3600));
+    if mode == "stays" {
+        sleep();
     }
     ExitCode::SUCCESS
+}
+
+/// Until a signal comes.
+fn sleep() {
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
 }
 
 /// Everything that goes to stdout is whole when this returns.

@@ -17,6 +17,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::access::Entry;
 
@@ -127,14 +128,42 @@ pub(crate) fn retry_after(mut reply: Reply, wait: Duration) -> Reply {
     reply
 }
 
+/// Bounds the memory for large request bodies that have not reached a worker yet.
+pub(crate) struct Bodies {
+    /// In KiB.
+    room: Semaphore,
+}
+
+impl Bodies {
+    /// What is smaller is not counted.
+    const SMALL: usize = 64 << 10;
+    const ROOM: usize = 64 << 20;
+
+    pub(crate) fn new(max: usize) -> Self {
+        Self { room: Semaphore::new(Self::ROOM.max(max).div_ceil(1024)) }
+    }
+
+    /// Waits for room for this body; it is given back with what is returned.
+    pub(crate) async fn room(&self, headers: &HeaderMap, max: usize) -> Option<SemaphorePermit<'_>> {
+        let size = announced(headers).unwrap_or(max).min(max);
+        if size <= Self::SMALL {
+            return None;
+        }
+        self.room.acquire_many(u32::try_from(size.div_ceil(1024)).ok()?).await.ok()
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Reads a whole request body of at most `max` bytes.
 pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, max: usize) -> Result<Bytes, Refused> {
     let too_large = || {
         let description = format!("The body is larger than {max} bytes (MAX_BODY).");
         problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &description)
     };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > max) {
+    if announced(headers).is_some_and(|length| length > max) {
         return Err(too_large().into());
     }
     let read = async {

@@ -29,7 +29,8 @@ use tokio::{net::TcpListener, sync::mpsc};
 pub use config::{Config, VARS};
 
 use crate::{
-    auth::Auth, config::Origin, guard::Guard, mcp::Sessions, metrics::Metrics, pool::Pool, route::Readiness, stop::Stop,
+    auth::Auth, body::Bodies, config::Origin, guard::Guard, mcp::Sessions, metrics::Metrics, pool::Pool,
+    route::Readiness, stop::Stop,
 };
 
 /// How long answers that are ready may take to be written once the drain is over.
@@ -41,6 +42,7 @@ const TIDY: Duration = Duration::from_secs(30);
 pub(crate) struct Gateway {
     level: Level,
     max_body: usize,
+    bodies: Bodies,
     auth: Auth,
     guard: Guard,
     pool: Pool,
@@ -122,16 +124,10 @@ impl Started {
         let public = config.public_url.clone().unwrap_or_else(|| Origin::of_listener(address));
         let guard = Guard::new(&config, &public);
         announce(&config, &public, &pool);
-        log::info!("listening on http://{address}");
-        if let Some(address) = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
-            log::info!("metrics on http://{address}/metrics");
-            if !address.ip().is_loopback() {
-                log::warn!("METRICS_ADDR is no loopback address: whoever reaches it can read the metrics");
-            }
-        }
         let gateway = Arc::new(Gateway {
             level: config.level,
             max_body: config.max_body,
+            bodies: Bodies::new(config.max_body),
             guard,
             sessions: Sessions::new(config.max_sessions, config.session_ttl, metrics.clone()),
             readiness: Readiness::default(),
@@ -140,6 +136,13 @@ impl Started {
             metrics,
             stop,
         });
+        if let Some(address) = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
+            log::info!("metrics on http://{address}/metrics");
+            if !address.ip().is_loopback() {
+                log::warn!("METRICS_ADDR is no loopback address: whoever reaches it can read the metrics");
+            }
+        }
+        log::info!("listening on http://{address}");
         Ok(Self { gateway, listener, metrics_listener, workers })
     }
 }

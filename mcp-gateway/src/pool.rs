@@ -164,9 +164,10 @@ impl Pool {
     }
 
     /// Shared workers that may have requests of a session: to cancel them.
-    pub(crate) fn shared_of(&self, level: Level, version: &'static str) -> Vec<Worker> {
+    pub(crate) fn shared_of(&self, version: &'static str) -> Vec<Worker> {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.get(&(level, version)).map_or_else(Vec::new, |shared| shared.workers.clone())
+        let theirs = shared.iter().filter(|((_, other), _)| *other == version);
+        theirs.flat_map(|(_, shared)| shared.workers.clone()).collect()
     }
 
     /// A worker of a session's own, or of one request's, begun with these `initialize` parameters.

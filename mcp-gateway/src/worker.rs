@@ -62,7 +62,7 @@ fn next_id() -> u64 {
 pub(crate) enum Lost {
     /// The request never reached a core; another worker can take it.
     NotSent,
-    /// The process ended with the request in its hands.
+    /// The process ended, or was ended, with the request in its hands.
     Died,
     /// There is no process at the moment.
     Down { why: String, wait: Duration },
@@ -451,7 +451,7 @@ impl Actor {
             tokio::select! {
                 biased;
                 command = self.inbox.recv(), if may_take => match command {
-                    Some(Command::Stop) => break Err(Lost::Stopping),
+                    Some(Command::Stop) => break Err(Lost::Died),
                     Some(command) => self.take(command),
                     None => break Err(Lost::NotSent),
                 },

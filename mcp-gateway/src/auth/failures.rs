@@ -11,7 +11,7 @@ use std::{
 /// Failures that cost nothing: a mistyped key, a client with an old one.
 const FREE: u32 = 10;
 /// One failure is forgotten after this.
-const FORGIVE: Duration = Duration::from_secs(6);
+pub(super) const FORGIVE: Duration = Duration::from_secs(6);
 /// Addresses remembered at once; the longest unused go first.
 const MOST: usize = 10_000;
 

@@ -166,7 +166,10 @@ impl Auth {
     /// Notes a failed sign-in; the answer, if there were too many from that address.
     fn slowed(&self, source: IpAddr) -> Option<Reply> {
         let wait = self.failures.note(source)?;
-        log::warn!("sign-ins from {source} fail again and again: slowed down");
+        // Once, not for every further guess.
+        if wait == failures::FORGIVE {
+            log::warn!("sign-ins from {source} fail again and again: slowed down");
+        }
         let description = "Too many failed sign-ins from this address. Valid credentials still work.";
         let reply = body::problem(StatusCode::TOO_MANY_REQUESTS, "slow_down", description);
         Some(body::retry_after(reply, wait))

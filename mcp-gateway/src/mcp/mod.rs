@@ -87,6 +87,7 @@ pub(crate) async fn post(
         let text = "Accept application/json, and text/event-stream if you can read it.";
         return body::problem(StatusCode::NOT_ACCEPTABLE, "not_acceptable", text);
     }
+    let _room = gateway.bodies.room(&head.headers, gateway.max_body).await;
     let body = match body::read(body, &head.headers, gateway.max_body).await {
         Ok(body) => body,
         Err(refused) => return *refused,
@@ -382,7 +383,7 @@ impl Post<'_> {
             "notifications/initialized" => {}
             "notifications/cancelled" => {
                 if let Some(id) = params.get("requestId") {
-                    let shared = self.gateway.pool.shared_of(self.caller.level, session.version);
+                    let shared = self.gateway.pool.shared_of(session.version);
                     shared.iter().chain(session.current().iter()).for_each(|worker| worker.cancel(session.number, id));
                 }
             }

@@ -108,7 +108,8 @@ fn what_is_no_http_or_no_message_is_refused() {
     connection.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
     assert!(connection.head().status == 400 || connection.is_closed());
     let mut connection = gateway.connect();
-    connection.raw(format!("GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\nx: {}\r\n\r\n", "x".repeat(1_000_000)).as_bytes());
+    connection
+        .raw(format!("GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\nx: {}\r\n\r\n", "x".repeat(1_000_000)).as_bytes());
     assert_eq!(connection.head().status, 431);
 
     let bearer = format!("Bearer {KEY}");

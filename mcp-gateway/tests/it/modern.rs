@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, KEY, call, initialize};
+use crate::gateway::{Gateway, KEY, call, fake_core, initialize};
 
 fn meta(version: &str) -> Value {
     json!({"io.modelcontextprotocol/protocolVersion": version, "io.modelcontextprotocol/clientCapabilities": {}})
@@ -217,12 +217,17 @@ fn request_state_and_arguments_pass_untouched_and_the_principal_is_ours_to_say()
 }
 
 #[test]
-fn the_core_hears_who_calls() {
-    let gateway = Gateway::real(&[("CONFIRM", "never")]);
-    let params = json!({"name": "docker_restart_container", "arguments": {"container": "none-of-this-name"}, "_meta": {"homelab-mcp/principal": "forged"}});
-    gateway.modern("tools/call", params);
-    let audit = std::fs::read_to_string(gateway.state.path().join("audit.jsonl")).unwrap_or_default();
-    assert!(!audit.contains("forged"), "{audit}");
+fn the_core_hears_from_us_who_calls_and_from_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = dir.path().join("homelab-mcp");
+    std::os::unix::fs::symlink(fake_core(), &core).unwrap();
+    let gateway = Gateway::fake(&[("CORE_COMMAND", core.to_str().unwrap())]);
+    let params = json!({"name": "echo", "_meta": {"homelab-mcp/principal": "forged", "progressToken": 1}});
+    let said = gateway.modern("tools/call", params).said();
+    assert_eq!(said["meta"]["homelab-mcp/principal"], "api-key", "{said}");
+    let session = gateway.session(json!({}));
+    assert_eq!(gateway.call_in(&session, "echo", json!({})).said()["meta"]["homelab-mcp/principal"], "api-key");
+    assert_eq!(gateway.post(&[], &call(1, "echo", json!({}))).said()["meta"]["homelab-mcp/principal"], "api-key");
 }
 
 #[test]

@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, KEY, call, exists, initialize, signal};
 
-const ELICITATION: fn() -> Value = || json!({"elicitation": {}});
+/// The capabilities of a client that can be asked.
+fn elicitation() -> Value {
+    json!({"elicitation": {}})
+}
 
-fn in_session<'a>(session: &'a str) -> [(&'a str, &'a str); 1] {
+fn in_session(session: &str) -> [(&str, &str); 1] {
     [("mcp-session-id", session)]
 }
 
@@ -130,12 +133,12 @@ fn sessions_share_a_worker_and_each_is_greeted_alike() {
 fn a_client_that_can_be_asked_has_a_worker_for_itself() {
     let gateway = Gateway::fake(&[]);
     let shared = gateway.modern("tools/call", json!({"name": "echo"})).said()["pid"].clone();
-    let (one, other) = (gateway.session(ELICITATION()), gateway.session(ELICITATION()));
+    let (one, other) = (gateway.session(elicitation()), gateway.session(elicitation()));
     gateway.until("sessions alone cost no process", |gateway| gateway.children().len() == 1);
     let said = |session: &str| gateway.call_in(session, "echo", json!({})).said();
     let (first, second) = (said(&one), said(&other));
     assert!(first["pid"] != second["pid"] && first["pid"] != shared && second["pid"] != shared);
-    assert_eq!(first["greeting"]["capabilities"], ELICITATION());
+    assert_eq!(first["greeting"]["capabilities"], elicitation());
     assert_eq!(first["notifications"], json!(["notifications/initialized"]));
     assert_eq!(said(&one)["pid"], first["pid"], "it waits for the next call");
     // The end of the session is the end of its process.
@@ -147,7 +150,7 @@ fn a_client_that_can_be_asked_has_a_worker_for_itself() {
 #[test]
 fn the_core_asks_and_the_client_answers() {
     let gateway = Gateway::fake(&[]);
-    let session = gateway.session(ELICITATION());
+    let session = gateway.session(elicitation());
     let mut connection = gateway.connect();
     connection.begin(&in_session(&session), &call("c", "ask", json!({})));
     assert!(connection.head().is_stream());
@@ -157,7 +160,7 @@ fn the_core_asks_and_the_client_answers() {
         (&json!("elicitation/create"), &json!("Really?"))
     );
     // Another caller's answer, and one to nothing.
-    let stranger = gateway.session(ELICITATION());
+    let stranger = gateway.session(elicitation());
     let answer =
         json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"by": "stranger"}}});
     assert_eq!(gateway.post(&in_session(&stranger), &answer).status, 202);
@@ -176,7 +179,7 @@ fn the_core_asks_and_the_client_answers() {
 #[test]
 fn a_question_goes_to_the_sessions_own_stream_when_the_call_has_none() {
     let gateway = Gateway::fake(&[]);
-    let session = gateway.session(ELICITATION());
+    let session = gateway.session(elicitation());
     let bearer = bearer();
     let mut stream = gateway.connect();
     stream.send(
@@ -235,7 +238,7 @@ fn who_leaves_does_not_cancel_and_who_cancels_does() {
 #[test]
 fn progress_and_log_come_on_the_calls_stream() {
     let gateway = Gateway::fake(&[]);
-    let session = gateway.session(ELICITATION());
+    let session = gateway.session(elicitation());
     let mut message = call(1, "progress", json!({}));
     message["params"]["_meta"] = json!({"progressToken": "p"});
     let mut connection = gateway.connect();
@@ -254,7 +257,7 @@ fn progress_and_log_come_on_the_calls_stream() {
 #[test]
 fn a_session_outlives_its_workers() {
     let gateway = Gateway::fake(&[]);
-    for capabilities in [json!({}), ELICITATION()] {
+    for capabilities in [json!({}), elicitation()] {
         let session = gateway.session(capabilities);
         let pid = gateway.call_in(&session, "echo", json!({})).said()["pid"].as_u64().unwrap();
         signal(u32::try_from(pid).unwrap(), "KILL");
