@@ -74,9 +74,10 @@ impl Drop for Entry {
         if let Some(era) = self.era {
             self.metrics.request(era.name(), self.call.as_deref().unwrap_or_default(), self.outcome(), took);
         }
+        let micros = took.as_micros();
         log::info!(
             target: "access",
-            "{} {} {} {}{}{} {} {}{:.1} ms",
+            "{} {} {} {}{}{} {} {}{}.{} ms",
             self.caller.as_ref().map_or("-", Principal::as_str),
             self.method,
             self.path,
@@ -85,7 +86,8 @@ impl Drop for Entry {
             self.tool.as_deref().map_or("", shown),
             self.status.map_or_else(|| "gone".to_owned(), |status| status.as_u16().to_string()),
             self.error.map_or_else(String::new, |error| format!("({error}) ")),
-            took.as_secs_f64() * 1e3,
+            micros / 1000,
+            micros / 100 % 10,
         );
     }
 }

@@ -36,7 +36,7 @@ use crate::{
 /// How long answers that are ready may take to be written once the drain is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often what nobody uses any more is looked for.
-const TIDY: Duration = Duration::from_secs(30);
+const TIDY: Duration = Duration::from_secs(5);
 
 /// Everything that requests share.
 pub(crate) struct Gateway {

@@ -142,6 +142,11 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// Its size, roughly.
+    pub(crate) fn len(&self) -> usize {
+        [&self.result, &self.error].into_iter().flatten().map(|raw| raw.get().len()).sum()
+    }
+
     /// As a line for the core, under its own id.
     pub(crate) fn line(&self, id: &RawValue) -> Vec<u8> {
         match (&self.result, &self.error) {

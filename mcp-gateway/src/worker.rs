@@ -35,6 +35,10 @@ const LONGEST_LINE: usize = 64 << 20;
 const UNWRITTEN: usize = 256 << 10;
 /// What is read from the core at once.
 const CHUNK: usize = 64 << 10;
+/// Lines up to this are copied out of what was read.
+const SHORT_LINE: usize = 4 << 10;
+/// What a session may have on its way to its own process beside its requests.
+const UNTAKEN: usize = 4 << 20;
 /// Notifications that wait for a slow reader; further ones are dropped.
 const EVENTS: usize = 64;
 /// How long a core may take to answer `initialize`.
@@ -153,6 +157,8 @@ pub(crate) struct Worker {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<Status>,
     load: Arc<AtomicUsize>,
+    /// Bytes of notifications and replies that the actor has not taken yet.
+    untaken: Arc<AtomicUsize>,
     level: Level,
     own: bool,
 }
@@ -185,6 +191,7 @@ impl Worker {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (says, status) = watch::channel(Status::Starting);
         let load = Arc::new(AtomicUsize::new(0));
+        let untaken = Arc::new(AtomicUsize::new(0));
         let own = matches!(role, Role::Spare);
         let actor = Actor {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -194,6 +201,7 @@ impl Worker {
             inbox,
             status: says,
             load: load.clone(),
+            untaken: untaken.clone(),
             pending: HashMap::new(),
             asked: HashMap::new(),
             output: BytesMut::new(),
@@ -202,7 +210,7 @@ impl Worker {
             limit: Limit::default(),
         };
         tokio::spawn(actor.run());
-        Self { commands, status, load, level, own }
+        Self { commands, status, load, untaken, level, own }
     }
 
     pub(crate) fn level(&self) -> Level {
@@ -276,22 +284,32 @@ impl Worker {
 
     /// A session takes back its request.
     pub(crate) fn cancel(&self, tenant: u64, id: &RawValue) {
-        self.send(Command::CancelOf { tenant, id: id.to_owned() });
+        self.send_bounded(id.get().len(), Command::CancelOf { tenant, id: id.to_owned() });
     }
 
     /// Passes on a notification of the session that owns this worker.
     pub(crate) fn tell(&self, line: Vec<u8>) {
-        self.send(Command::Tell(line.into()));
+        self.send_bounded(line.len(), Command::Tell(line.into()));
     }
 
     /// Passes on a session's answer to a question of the core's.
     pub(crate) fn reply(&self, response: message::Response) {
-        self.send(Command::Reply(response));
+        self.send_bounded(response.len(), Command::Reply(response));
     }
 
     /// Ends it. Whoever still waits is told.
     pub(crate) fn stop(&self) {
         self.send(Command::Stop);
+    }
+
+    /// Sends what no limit on requests holds back. A core that does not read costs its session such messages.
+    fn send_bounded(&self, size: usize, command: Command) {
+        if self.untaken.load(Ordering::Relaxed) + size > UNTAKEN {
+            log::warn!("a core does not read what its session sends: a message is dropped");
+            return;
+        }
+        self.untaken.fetch_add(size, Ordering::Relaxed);
+        self.send(command);
     }
 
     fn send(&self, command: Command) {
@@ -354,6 +372,7 @@ struct Actor {
     inbox: mpsc::UnboundedReceiver<Command>,
     status: watch::Sender<Status>,
     load: Arc<AtomicUsize>,
+    untaken: Arc<AtomicUsize>,
     pending: HashMap<u64, Pending>,
     /// Questions of the core's that its session has not answered, by our ids.
     asked: HashMap<u64, Box<RawValue>>,
@@ -521,12 +540,17 @@ impl Actor {
             }
             Command::Cancel(id) => self.cancel(id),
             Command::CancelOf { tenant, id } => {
+                self.taken(id.get().len());
                 let same = |pending: &Pending| pending.tenant == Some(tenant) && message::same_id(&pending.id, &id);
                 let ids: Vec<_> = self.pending.iter().filter(|(_, pending)| same(pending)).map(|(id, _)| *id).collect();
                 ids.into_iter().for_each(|id| self.cancel(id));
             }
-            Command::Tell(line) => self.output.extend_from_slice(&line),
+            Command::Tell(line) => {
+                self.taken(line.len());
+                self.output.extend_from_slice(&line);
+            }
             Command::Reply(response) => {
+                self.taken(response.len());
                 // One that nobody asked for, or that comes too late, is nothing to the core.
                 if let Some(theirs) = self.asked.remove(&response.id) {
                     self.output.extend_from_slice(&response.line(&theirs));
@@ -537,6 +561,10 @@ impl Actor {
             // Taken by the loop.
             Command::Stop => {}
         }
+    }
+
+    fn taken(&self, size: usize) {
+        self.untaken.fetch_sub(size, Ordering::Relaxed);
     }
 
     fn greet(&mut self, params: &RawValue) {
@@ -810,6 +838,8 @@ impl Input {
                 finder.feed(&line);
                 Heard::TooLong(finder.finish())
             }
+            // A short answer must not hold a whole chunk for as long as a slow client reads it.
+            None if at < SHORT_LINE => Heard::Line(Bytes::copy_from_slice(line.get(..at).unwrap_or_default())),
             None => Heard::Line(line.slice(..at)),
         })
     }

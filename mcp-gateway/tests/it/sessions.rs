@@ -105,8 +105,8 @@ fn a_session_ends_when_it_was_not_used_for_long() {
     let mut stream = gateway.connect();
     stream.send("GET", "/mcp", &[("authorization", &bearer()), ("mcp-session-id", &session)], b"");
     assert!(stream.head().is_stream());
-    // Asking does not keep it alive here: it is asked after it was over.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(stream.event().is_none(), "its stream does not keep it alive, and ends with it");
+    assert_eq!(gateway.metric("mcp_gateway_sessions"), 0);
     assert_eq!(gateway.call_in(&session, "echo", json!({})).status, 404);
 }
 
@@ -285,4 +285,16 @@ fn long_greetings_are_refused() {
     let gateway = Gateway::fake(&[]);
     let answer = gateway.post(&[], &initialize("2025-11-25", json!({"x": "y".repeat(20_000)})));
     assert_eq!((answer.status, answer.code()), (400, -32602));
+}
+
+#[test]
+fn processes_of_sessions_are_bounded_and_idle_ones_make_room() {
+    let gateway = Gateway::fake(&[]);
+    let sessions: Vec<_> = (0..40).map(|_| gateway.session(elicitation())).collect();
+    for session in &sessions {
+        assert_eq!(gateway.call_in(session, "echo", json!({})).status, 200);
+    }
+    // The shared one, the spare, and those that still end beside them.
+    gateway.until("not too many", |gateway| gateway.children().len() <= 34);
+    assert_eq!(gateway.call_in(&sessions[0], "echo", json!({})).status, 200);
 }
