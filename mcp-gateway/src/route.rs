@@ -69,6 +69,11 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
                 Err(refused) => *refused,
             }
         }
+        (&Method::GET, "/authorize") if gateway.auth.has_oauth() => {
+            let text =
+                "Sign-in with a browser is not set up on this server; clients sign in with their own credentials.";
+            body::problem(StatusCode::NOT_FOUND, "unsupported_response_type", text)
+        }
         (&(Method::POST | Method::GET | Method::DELETE), "/mcp" | "/") => {
             let caller = match gateway.auth.caller(request.headers(), source(), &gateway.metrics) {
                 Ok(caller) => caller,
@@ -100,6 +105,7 @@ fn known(path: &str) -> &'static str {
         "/health" => "/health",
         "/ready" => "/ready",
         "/oauth/token" => "/oauth/token",
+        "/authorize" => "/authorize",
         RESOURCE => RESOURCE,
         RESOURCE_MCP => RESOURCE_MCP,
         SERVER => SERVER,

@@ -36,6 +36,8 @@ impl Auth {
             StatusCode::OK,
             &json!({
                 "issuer": self.issuer.as_str(),
+                // RFC 8414 wants none for this grant alone, but the Python client reads no document without it.
+                "authorization_endpoint": format!("{}/authorize", self.issuer),
                 "token_endpoint": format!("{}/oauth/token", self.issuer),
                 "grant_types_supported": ["client_credentials"],
                 "response_types_supported": [],

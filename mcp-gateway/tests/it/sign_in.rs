@@ -212,6 +212,9 @@ fn metadata_names_the_public_url_whatever_a_request_says() {
         (&json!("https://mcp.example.com"), &json!("https://mcp.example.com/oauth/token"))
     );
     assert_eq!(found["grant_types_supported"], json!(["client_credentials"]));
+    // The Python client refuses a document without it.
+    assert_eq!(found["authorization_endpoint"], "https://mcp.example.com/authorize");
+    assert_eq!(gateway.connect().request("GET", "/authorize?response_type=code", &headers, b"").status, 404);
 }
 
 #[test]
