@@ -11,7 +11,7 @@ use argh::FromArgs;
 use shared::vars::Vars;
 use tokio::runtime::Runtime;
 
-use crate::{Config, VARS, config::CoreCommandToCheck, pool, run};
+use crate::{Config, VARS, config::CoreCommandToCheck, journal::Log, pool, run};
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
@@ -69,9 +69,14 @@ pub fn main(arguments: Vec<String>) -> u8 {
             Err(problem) => complain(FAILED, &problem),
         };
     }
-    shared::logging::start(rust_log.as_deref());
+    let log = Log::default();
+    match log.writer() {
+        Ok(writer) => shared::logging::start_through(rust_log.as_deref(), Box::new(writer)),
+        Err(error) => return complain(FAILED, &format!("cannot start: {error}")),
+    }
     let served = runtime.block_on(run(config));
     runtime.shutdown_timeout(Duration::from_millis(100));
+    log.finish();
     match served {
         Ok(()) => OK,
         Err(problem) => complain(FAILED, &problem),

@@ -10,6 +10,7 @@ mod body;
 pub mod cli;
 mod config;
 mod guard;
+mod journal;
 mod mcp;
 mod message;
 mod metrics;
@@ -58,9 +59,11 @@ pub(crate) async fn run(config: Config) -> Result<(), String> {
     let mut signalled = std::pin::pin!(stop::signal());
     let wrong = |error| format!("cannot listen for signals: {error}");
     let started = tokio::select! {
-        started = Started::new(config) => started?,
+        // First, so that a signal is listened for before anything is started.
+        biased;
         // Whatever was started ends with its future.
         ended = &mut signalled => return ended.map_err(wrong),
+        started = Started::new(config) => started?,
     };
     let Started { gateway, listener, metrics_listener, mut workers } = started;
     let (connected, mut connections) = mpsc::channel(1);

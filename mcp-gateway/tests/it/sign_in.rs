@@ -270,6 +270,7 @@ fn an_untrusted_forwarded_address_counts_for_nothing_and_is_warned_about_once() 
         })
         .collect();
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    gateway.until_logged("- POST /mcp - 429");
     assert_eq!(gateway.log().matches("X-Forwarded-For from 127.0.0.1 is not believed").count(), 1);
 }
 
