@@ -6,6 +6,7 @@
     reason = "a test ends where something is not as it must be; clippy's exemption covers only test functions"
 )]
 
+mod appliances;
 mod cli;
 mod config;
 mod docs;
@@ -15,6 +16,7 @@ mod inventory;
 mod levels;
 mod lifecycle;
 mod protocol;
+mod proxmox;
 mod stand_in;
 mod wire;
 
