@@ -200,6 +200,7 @@ impl<'a> Connection<'a> {
         state.seen.push(Seen {
             method: request.method.clone(),
             target: request.target.clone(),
+            headers: request.headers.clone(),
             body: request.body.clone(),
             connection: request.connection,
             nth: request.nth,

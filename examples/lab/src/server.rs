@@ -90,6 +90,8 @@ pub struct Seen {
     pub method: String,
     /// Path and query, not decoded.
     pub target: String,
+    /// Names as sent.
+    pub headers: Vec<(String, String)>,
     /// As read.
     pub body: Vec<u8>,
     /// Serial number of the connection.
@@ -98,6 +100,13 @@ pub struct Seen {
     pub nth: usize,
     /// When it was read.
     pub time: Instant,
+}
+
+impl Seen {
+    /// The first header of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
 }
 
 /// A running stand-in on loopback. Dropping it stops it.

@@ -52,6 +52,8 @@ impl Journal {
         CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
         let result = work();
         CURRENT.with(|current| *current.borrow_mut() = None);
+        // Back in the pool, it may be another call's by now: a late cancellation must not end that one.
+        lock(&self.socket).take();
         result
     }
 

@@ -9,7 +9,7 @@ use regex::Regex;
 const LONGEST: usize = 300;
 
 /// A vendor's message as one line of at most 300 characters. An HTML page becomes its words; what follows the start of
-/// a traceback is dropped, and so are the file and line that Perl and PHP put behind a message.
+/// a traceback is dropped, and so are the file and line that Perl and PHP put behind or before a message.
 pub(crate) fn vendor_text(text: &str) -> String {
     #[expect(clippy::unwrap_used, reason = "constant patterns, compiled in a test")]
     static UNSEEN: LazyLock<Regex> =
@@ -18,7 +18,7 @@ pub(crate) fn vendor_text(text: &str) -> String {
     static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?s)</?[A-Za-z!?][^<>]*>").unwrap());
     #[expect(clippy::unwrap_used, reason = "constant patterns, compiled in a test")]
     static SOURCE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"(?i)\s*(\bat|\bin|in file) "?/[^\s"]+\.(pm|pl|php|py)"?(,? line |:)\d+\b\.?"#).unwrap()
+        Regex::new(r#"(?i)(^\s*|\s*(\bat|\bin|in file) "?)/[^\s"]+\.(pm|pl|php|py)"?(,? line |:)\d+\b[.:]?"#).unwrap()
     });
 
     let text = ["Traceback (most recent call last)", "Stack trace:", "#0 /"]
@@ -90,6 +90,7 @@ mod tests {
             ("VM is locked (backup)\n", "VM is locked (backup)"),
             ("a < b & c > d", "a < b & c > d"),
             ("no such storage 'x' at /usr/share/perl5/PVE/Storage.pm line 411.\n", "no such storage 'x'"),
+            ("/usr/local/opnsense/mvc/app/x.php:71: offset on null", "offset on null"),
             ("boom in /usr/local/opnsense/mvc/app/x.php:12\nStack trace:\n#0 /usr", "boom"),
             (
                 "[EFAULT] broken\nTraceback (most recent call last):\n  File \"/x.py\", line 3\nkey='secret'",

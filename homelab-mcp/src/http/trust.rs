@@ -333,4 +333,30 @@ mod tests {
             assert!(text.parse::<Fingerprint>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn each_doubt_about_a_certificate_has_its_advice_and_the_line_where_it_helps() {
+        use CertificateError::{ApplicationVerificationFailure, Expired, NotValidForName, NotValidYet, UnknownIssuer};
+        let certificate = CertificateDer::from(vec![1, 2, 3]);
+        let line = format!("PROXMOX_TLS_FINGERPRINT={}", Fingerprint::of(&certificate));
+        let pinned = || Choice::Fingerprints(Vec::new());
+        for (choice, reason, cause, advice) in [
+            (Choice::System, Expired, "has expired", "Renew it"),
+            (Choice::System, NotValidYet, "not valid yet", "clocks"),
+            (Choice::System, NotValidForName, "for another name", "PROXMOX_HOST"),
+            (Choice::System, UnknownIssuer, "signed by itself or by nobody trusted", "PROXMOX_CA_FILE"),
+            (pinned(), ApplicationVerificationFailure, "not one that PROXMOX_TLS_FINGERPRINT names", "renewed"),
+        ] {
+            let doubt = Doubt(Mutex::new(Some((certificate.clone(), reason.clone().into()))));
+            let fault = Trust::new(choice, "PROXMOX").explain("pve:8006", &doubt, "");
+            let told = fault.with_advice();
+            assert!(told.contains("pve:8006") && told.contains(cause) && told.contains(advice), "{told}");
+            // A clock is not put right by trusting somebody.
+            assert_eq!(told.contains(&line), reason != NotValidYet, "{told}");
+            assert_eq!(fault.kind, Kind::NotConfigured);
+        }
+        let none =
+            Trust::new(Choice::System, "PROXMOX").explain("pve:8006", &Doubt::default(), "it closed the connection");
+        assert!(none.kind == Kind::Unreachable && none.cause.contains("does not speak TLS"), "{none}");
+    }
 }

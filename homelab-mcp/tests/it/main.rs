@@ -12,12 +12,16 @@ mod config;
 mod docs;
 mod eras;
 mod faults;
+mod http;
 mod inventory;
+mod isolation;
 mod levels;
 mod lifecycle;
+mod opnsense;
 mod protocol;
 mod proxmox;
 mod stand_in;
+mod truenas;
 mod wire;
 
 #[path = "../support/mod.rs"]

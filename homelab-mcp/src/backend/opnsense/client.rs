@@ -27,6 +27,8 @@ use crate::{
 /// The firewall restarts a service before it answers.
 const RESTART: Duration = Duration::from_secs(120);
 
+const CONFIGD: &str = "Look whether configd runs: System > Diagnostics > Services.";
+
 /// An endpoint, and the privilege that opens it as the firewall's user manager names it.
 struct Endpoint {
     snake: &'static str,
@@ -98,7 +100,13 @@ impl Opnsense {
     /// Version, and updates as of the last check.
     pub(super) async fn firmware(&self) -> Result<Firmware, Fault> {
         let value = self.get(&Endpoint::one("core/firmware/status", FIRMWARE)).await?;
-        model::firmware(&value).ok_or_else(|| unfit("core/firmware/status"))
+        let firmware = model::firmware(&value).ok_or_else(|| unfit("core/firmware/status"))?;
+        if firmware == Firmware::default() {
+            return Err(
+                Fault::new(Kind::Upstream, "the firewall could not tell the state of its firmware").hint(CONFIGD)
+            );
+        }
+        Ok(firmware)
     }
 
     /// The version, where the firmware's page is not open to the key. Since 24.7.
@@ -144,7 +152,11 @@ impl Opnsense {
             privilege: DASHBOARD,
         };
         let value = self.get(&endpoint).await?;
-        Ok(model::disks(&value))
+        let disks = model::disks(&value);
+        if disks.is_empty() {
+            return Err(Fault::new(Kind::Upstream, "the firewall measured no disk, so its backend failed"));
+        }
+        Ok(disks)
     }
 
     /// The header lines of `top`, measured over two seconds: CPU, load, memory, uptime. In every version.
@@ -194,7 +206,14 @@ impl Opnsense {
         let all = json!({"current": 1, "rowCount": -1, "searchPhrase": "", "sort": {}});
         let request = Request::post(format!("/api/{path}")).json(&all).timeout(limit);
         let value = self.ask(request, SERVICES).await?;
-        model::services(&value).ok_or_else(|| unfit(path))
+        let services = model::services(&value).ok_or_else(|| unfit(path))?;
+        // There is always one: configd, which makes the list.
+        if services.is_empty() {
+            return Err(
+                Fault::new(Kind::Upstream, "the firewall lists no service at all, so its backend failed").hint(CONFIGD)
+            );
+        }
+        Ok(services)
     }
 
     /// Restarts a service by its id, which must be from the list: what the firewall does not know it "restarts" too.
@@ -254,7 +273,7 @@ impl Opnsense {
         };
         let result = if answer.is_success() { content(&answer) } else { Err(refusal(&answer, privilege)) };
         // It looks at the key after it found the endpoint, and before it looks at privileges.
-        if answer.is_success() || answer.status == 403 {
+        if result.is_ok() || answer.status == 403 {
             self.signed_in.store(true, Ordering::Relaxed);
         }
         result.map_err(|fault| self.noticed(fault))
@@ -313,8 +332,9 @@ impl std::fmt::Display for ServiceId {
 /// The JSON of a 200.
 fn content(answer: &Response) -> Result<Value, Fault> {
     if answer.body.trim_ascii().is_empty() {
-        return Err(Fault::new(Kind::Upstream, "the firewall answered with nothing, so its backend failed")
-            .hint("Look whether configd runs: System > Diagnostics > Services."));
+        return Err(
+            Fault::new(Kind::Upstream, "the firewall answered with nothing, so its backend failed").hint(CONFIGD)
+        );
     }
     if is_page(answer) {
         return Err(Fault::new(Kind::Malformed, format!("{} answered with {}", answer.member, page(answer)))

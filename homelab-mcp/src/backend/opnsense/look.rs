@@ -36,33 +36,27 @@ pub(super) struct Look {
 /// Why a part is missing.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Problem {
-    part: &'static str,
-    error: String,
+    pub(super) part: &'static str,
+    pub(super) error: String,
     /// As the firewall's user manager names it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    missing_privilege: Option<String>,
+    pub(super) missing_privilege: Option<String>,
+    /// This version cannot tell it, whatever the key may.
+    #[serde(skip)]
+    pub(super) never: bool,
 }
 
 impl Problem {
-    fn new(part: &'static str, fault: &Fault, privilege: String) -> Self {
-        let missing_privilege = (fault.kind == Kind::Forbidden).then_some(privilege);
-        Self { part, error: fault.with_advice(), missing_privilege }
+    fn new(part: &'static str, fault: &Fault, privilege: &str) -> Self {
+        let missing_privilege = (fault.kind == Kind::Forbidden).then(|| privilege.to_owned());
+        // What to do about it is to grant what is named beside it.
+        let error = if missing_privilege.is_some() { fault.cause.clone() } else { fault.with_advice() };
+        Self { part, error, missing_privilege, never: false }
     }
 
-    /// For `--check`: which tool lacks what. `restart`: whether services can be restarted at this level.
-    pub(super) fn for_check(&self, restart: bool) -> String {
-        let tools = if self.part == "services" && restart {
-            "opnsense_status: services; opnsense_service_restart"
-        } else {
-            return match &self.missing_privilege {
-                Some(privilege) => format!("the key lacks \"{privilege}\" (opnsense_status: {})", self.part),
-                None => format!("opnsense_status: {}: {}", self.part, self.error),
-            };
-        };
-        match &self.missing_privilege {
-            Some(privilege) => format!("the key lacks \"{privilege}\" ({tools})"),
-            None => format!("{tools}: {}", self.error),
-        }
+    fn never(part: &'static str) -> Self {
+        let error = "this version of the firewall has no call for it".to_owned();
+        Self { part, error, missing_privilege: None, never: true }
     }
 }
 
@@ -93,20 +87,33 @@ pub(super) async fn look(client: &Opnsense) -> Result<Look, Fault> {
 
     let mut parts = Parts::default();
     let (known, updates) = match parts.take("firmware", client::FIRMWARE, firmware) {
-        Some(Firmware { version, updates }) => (version, Some(updates)),
+        Some(Firmware { version, updates, failed }) => {
+            if let Some(why) = failed {
+                let fault = Fault::new(Kind::Upstream, format!("its last check for updates failed: {why}"));
+                parts.problems.push(Problem::new("firmware", &fault, client::FIRMWARE));
+            }
+            (version, Some(updates))
+        }
         None => (None, None),
     };
-    let other = version.and_then(|version| parts.take("version", client::DASHBOARD, version));
-    let version = known.or(other);
+    // 24.1 has none of the dashboard's calls; what `top` says is all it tells.
+    let old = matches!(&uptime, Err(fault) if fault.kind == Kind::NotFound);
+    let version = known.or_else(|| parts.take("version", client::DASHBOARD, version?));
+    let cpu_fault = cpu.as_ref().err().cloned();
     let (cpu_percent, activity) = match parts.take("cpu", client::ACTIVITY, cpu) {
         Some(Cpu::Activity(activity)) => (activity.cpu_percent, activity),
         Some(Cpu::Percent(percent)) => (Some(percent), Activity::default()),
         None => (None, Activity::default()),
     };
-    // `top` has it too, a little coarser; before 24.7 there is nothing else.
-    let from_top = activity.uptime.seconds.is_some();
-    let uptime = parts.take_or("uptime", uptime, from_top.then_some(activity.uptime)).unwrap_or_default();
-    let memory = parts.take_or("memory", memory, activity.memory);
+    if cpu_percent.is_none() && cpu_fault.is_none() {
+        let fault = Fault::new(Kind::Upstream, "the firewall did not measure it");
+        parts.problems.push(Problem::new("cpu", &fault, client::ACTIVITY));
+    }
+    let top = activity.uptime;
+    let from_top = top.seconds.is_some().then(|| top.clone());
+    let uptime = parts.take_or("uptime", uptime, from_top, cpu_fault.as_ref()).unwrap_or_default();
+    let uptime = Uptime { seconds: uptime.seconds.or(top.seconds), load: uptime.load.or(top.load) };
+    let memory = parts.take_or("memory", memory, activity.memory, cpu_fault.as_ref());
     let look = Look {
         updates,
         uptime,
@@ -119,17 +126,35 @@ pub(super) async fn look(client: &Opnsense) -> Result<Look, Fault> {
         problems: Vec::new(),
         version,
     };
-    if let (true, Some(first)) = (parts.nothing, parts.first) {
-        let all_forbidden = parts.problems.iter().all(|problem| problem.missing_privilege.is_some());
-        return Err(if all_forbidden { nothing_allowed(&parts.problems) } else { first });
-    }
-    // Named as this version names it: the dashboard had several before 25.1.
     let mut problems = parts.problems;
-    if look.version.as_deref().is_some_and(|version| version.starts_with("24.")) {
-        let dashboard = problems.iter_mut().filter_map(|problem| problem.missing_privilege.as_mut());
-        dashboard.filter(|name| *name == client::DASHBOARD).for_each(|name| *name += " or Dashboard (all)");
+    // The firmware's says why there is no version.
+    problems.retain(|problem| !(problem.part == "version" && problem.never));
+    for problem in &mut problems {
+        if let Some(privilege) = &mut problem.missing_privilege {
+            let name = in_version(privilege, look.version.as_deref(), old);
+            problem.error = problem.error.replace(privilege.as_str(), &name);
+            *privilege = name;
+        }
     }
-    Ok(Look { problems, ..look })
+    match parts.first {
+        Some(first) if parts.nothing => {
+            let allowed = problems.iter().any(|problem| problem.missing_privilege.is_none() && !problem.never);
+            Err(if allowed { first } else { nothing_allowed(&problems) })
+        }
+        _ => Ok(Look { problems, ..look }),
+    }
+}
+
+/// A privilege's name in this version: before 25.1 the dashboard's was split, and in 24.1 it opened the gateways too, which
+/// "System: Gateways" did not.
+fn in_version(privilege: &str, version: Option<&str>, old: bool) -> String {
+    match privilege {
+        client::DASHBOARD if version.is_some_and(|version| version.starts_with("24.")) => {
+            format!("{privilege} or Dashboard (all)")
+        }
+        client::GATEWAYS if old => "Dashboard (all)".to_owned(),
+        _ => privilege.to_owned(),
+    }
 }
 
 /// The firmware's page, which has the version with its nickname; else the version from elsewhere.
@@ -212,23 +237,38 @@ impl Parts {
                 Some(found)
             }
             Err(fault) => {
-                self.problems.push(Problem::new(part, &fault, privilege.to_owned()));
+                let dashboard = privilege == client::DASHBOARD && fault.kind == Kind::NotFound;
+                self.problems.push(if dashboard {
+                    Problem::never(part)
+                } else {
+                    Problem::new(part, &fault, privilege)
+                });
                 self.first.get_or_insert(fault);
                 None
             }
         }
     }
 
-    /// Of the dashboard's. What a version does not have is no problem when `top` has it.
-    fn take_or<T>(&mut self, part: &'static str, result: Result<T, Fault>, from_top: Option<T>) -> Option<T> {
+    /// Of the dashboard's, what `top` has too, a little coarser. Where the dashboard has no call for it that is no problem,
+    /// but then it is one that `top` could not be had.
+    fn take_or<T>(
+        &mut self,
+        part: &'static str,
+        result: Result<T, Fault>,
+        from_top: Option<T>,
+        top_fault: Option<&Fault>,
+    ) -> Option<T> {
         match (result, from_top) {
             (Err(fault), Some(found)) => {
                 if fault.kind != Kind::NotFound {
-                    let mut problem = Problem::new(part, &fault, client::DASHBOARD.to_owned());
-                    problem.error += " Taken from the activity page instead.";
+                    let mut problem = Problem::new(part, &fault, client::DASHBOARD);
+                    problem.error = format!("{}; taken from the activity page instead", fault.cause);
                     self.problems.push(problem);
                 }
                 Some(found)
+            }
+            (Err(fault), None) if fault.kind == Kind::NotFound && top_fault.is_some() => {
+                self.take(part, client::ACTIVITY, Err(top_fault.cloned().unwrap_or(fault)))
             }
             (result, _) => self.take(part, client::DASHBOARD, result),
         }

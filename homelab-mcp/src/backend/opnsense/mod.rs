@@ -9,6 +9,7 @@ mod tools;
 pub(crate) use client::Opnsense;
 pub(crate) use tools::TOOLS;
 
+use self::look::Problem;
 use crate::{
     Core,
     backend::{Checked, Finding},
@@ -49,7 +50,7 @@ pub(crate) async fn check(core: &Core) -> Vec<Checked> {
     let restart = core.registry.listed(&core.config).any(|item| item.entry.about.name == tools::RESTART);
     let version = look.version.as_deref().unwrap_or("signed in, version unknown");
     let mut rows = vec![row(Finding::Fine(format!("OPNsense {version}")))];
-    let found: Vec<_> = look.problems.iter().map(|problem| problem.for_check(restart)).collect();
+    let found = found(&look.problems, restart);
     rows.push(row(if found.is_empty() {
         let able = if restart { "read all and restart services" } else { "read all" };
         Finding::Fine(format!("the key may {able} at level {}", core.config.level))
@@ -57,4 +58,24 @@ pub(crate) async fn check(core: &Core) -> Vec<Checked> {
         Finding::Fix(found.join("; "))
     }));
     rows
+}
+
+/// The problems in words, those with one privilege together. `restart`: whether services can be restarted at this level.
+fn found(problems: &[Problem], restart: bool) -> Vec<String> {
+    let mut lacking: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut others = Vec::new();
+    for problem in problems.iter().filter(|problem| !problem.never) {
+        match &problem.missing_privilege {
+            Some(privilege) => match lacking.iter_mut().find(|(name, _)| name == privilege) {
+                Some((_, parts)) => parts.push(problem.part),
+                None => lacking.push((privilege, vec![problem.part])),
+            },
+            None => others.push(format!("opnsense_status: {}: {}", problem.part, problem.error)),
+        }
+    }
+    let told = lacking.into_iter().map(|(privilege, parts)| {
+        let also = if restart && parts.contains(&"services") { "; opnsense_service_restart" } else { "" };
+        format!("the key lacks \"{privilege}\" (opnsense_status: {}{also})", parts.join(", "))
+    });
+    told.chain(others).collect()
 }

@@ -13,6 +13,8 @@ pub(super) struct Firmware {
     /// `26.7.2 (Nickname)`.
     pub(super) version: Option<String>,
     pub(super) updates: Updates,
+    /// Why its last check for updates failed, if it did.
+    pub(super) failed: Option<String>,
 }
 
 /// As of the firewall's last check.
@@ -55,8 +57,6 @@ pub(super) struct Disk {
     mountpoint: String,
     device: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    r#type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     used: Option<String>,
@@ -90,8 +90,6 @@ pub(super) struct Gateway {
     loss_percent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stddev_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     /// What is pinged.
@@ -230,7 +228,9 @@ pub(super) fn firmware(value: &Value) -> Option<Firmware> {
         latest_version: text(&product["product_latest"]),
         last_check: text(&value["last_check"]).or_else(|| text(&product["product_check"]["last_check"])),
     };
-    Some(Firmware { version, updates })
+    let failed =
+        (status == "error").then(|| text(&value["status_msg"]).unwrap_or_else(|| "no reason given".to_owned()));
+    Some(Firmware { version, updates, failed })
 }
 
 /// The version in diagnostics/system/system_information: `OPNsense 26.7.2-amd64`.
@@ -299,7 +299,6 @@ pub(super) fn disks(value: &Value) -> Vec<Disk> {
             Some(Disk {
                 mountpoint: text(&row["mountpoint"])?,
                 device: text(&row["device"]).unwrap_or_default(),
-                r#type: text(&row["type"]),
                 size: text(&row["blocks"]),
                 used: text(&row["used"]),
                 available: text(&row["available"]),
@@ -397,7 +396,6 @@ fn gateway(row: &Value) -> Option<Gateway> {
         status: status.to_owned(),
         loss_percent: loss,
         delay_ms: delay,
-        stddev_ms: measured(&row["stddev"]),
         address: text(&row["address"]),
         monitor: text(&row["monitor"]),
     })
@@ -406,7 +404,8 @@ fn gateway(row: &Value) -> Option<Gateway> {
 /// core/system/status: since 25.1 under `subsystems`, before that a flat map; the worst first. `None` when it failed.
 pub(super) fn notices(value: &Value) -> Option<Vec<Notice>> {
     let all = if value.get("metadata").is_some() || value.get("subsystems").is_some() {
-        value.get("subsystems")?
+        // Not there when all is well.
+        value.get("subsystems").unwrap_or(&Value::Null)
     } else if value["status"].is_string() {
         return None;
     } else {
@@ -449,7 +448,8 @@ fn severity(row: &Value) -> Option<&'static str> {
     }
 }
 
-/// core/service/search, by id.
+/// core/service/search, by id. `None` also for an empty list: it has the firewall's own daemons at least, so its backend
+/// failed.
 pub(super) fn services(value: &Value) -> Option<Vec<Service>> {
     let rows = value["rows"].as_array()?;
     let mut services: Vec<_> = rows
@@ -466,7 +466,7 @@ pub(super) fn services(value: &Value) -> Option<Vec<Service>> {
         })
         .collect();
     services.sort_by(|a, b| a.id.cmp(&b.id));
-    Some(services)
+    (!services.is_empty()).then_some(services)
 }
 
 #[cfg(test)]
@@ -521,7 +521,7 @@ mod tests {
             (Some(true), Some(2), Some(true))
         );
         let broken = firmware(&json!({"status": "error", "status_msg": "aborted"})).unwrap();
-        assert_eq!((broken.version, broken.updates.pending), (None, None));
+        assert_eq!((broken.version, broken.updates.pending, broken.failed.as_deref()), (None, None, Some("aborted")));
         assert_eq!(firmware(&json!([])), None);
         for (first, told) in
             [("OPNsense 26.7.2-amd64", "26.7.2"), ("OPNsense 24.7.12_4-amd64", "24.7.12_4"), ("OPNsense 26.1", "26.1")]
@@ -621,6 +621,7 @@ mod tests {
         let found = notices(&old).unwrap();
         assert!(found.len() == 1 && found[0].subject == "CrashReporter" && found[0].severity == "warning");
         assert_eq!(notices(&json!({"metadata": {}, "subsystems": []})), Some(Vec::new()));
+        assert_eq!(notices(&json!({"metadata": {"system": {"status": 2}}})), Some(Vec::new()));
         assert_eq!(notices(&json!({"status": "failed"})), None);
     }
 
@@ -637,6 +638,7 @@ mod tests {
         assert_eq!(told, [("a", "stopped", true), ("b/1", "running", false), ("c", "unknown", false)]);
         assert_eq!(rows[1].description, "B & C");
         assert_eq!(services(&json!([])), None);
+        assert_eq!(services(&json!({"total": 0, "rows": []})), None);
         assert!(disks(&json!([])).is_empty());
         let disks = disks(
             &json!({"devices": [{"mountpoint": "/tmp", "device": "tmpfs", "used_pct": "3", "blocks": "4.0G"}, {"mountpoint": "/"}]}),

@@ -19,6 +19,7 @@ use crate::{
     error::{Fault, Kind, ToolError},
     operations::Running,
     proof::Proof,
+    reply,
     target::Target,
     tool::{About, Call, Change, Done, Effect, Outcome, Resolved, Tool, Toolset},
 };
@@ -39,7 +40,6 @@ pub(crate) struct Restart;
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Args {
     /// Id or name, as in opnsense_status.
-    #[schemars(length(min = 1))]
     service: String,
 }
 
@@ -72,8 +72,8 @@ impl Tool for Restart {
     const ABOUT: About = About {
         name: NAME,
         title: "Restart an OPNsense service",
-        text: "Restart one OPNsense service (or start a stopped one) and watch up to 30 s that it runs. Where a name has \
-               several instances, give the id. configd, webgui and what the firewall locks are refused.",
+        text: "Restart one OPNsense service (a stopped one starts) and watch that it runs. A name with several \
+               instances needs the id. configd, webgui and locked ones are refused.",
         level: Level::Operate,
         toolset: Toolset::Opnsense,
         worst: Effect::Change,
@@ -171,31 +171,13 @@ fn find<'a>(services: &'a [Service], asked: &str) -> Result<&'a Service, Fault> 
     }
 }
 
-/// Services that may have been meant; all, when none looks like it.
+/// Services that may have been meant; the names that there are, when none looks like it.
 fn near(services: &[Service], asked: &str) -> String {
-    let asked = asked.to_lowercase();
-    let alike = |text: &str| {
-        let text = text.to_lowercase();
-        text.contains(&asked) || (text.len() > 2 && asked.contains(&text))
-    };
-    let like = services.iter().filter(|s| alike(&s.id) || alike(&s.name) || alike(&s.description));
-    let found: Vec<_> = like.map(|service| service.id.as_str()).collect();
-    let prefix = |service: &&Service| {
-        let same = service.name.chars().zip(asked.chars()).take_while(|(a, b)| a.to_ascii_lowercase() == *b).count();
-        same >= 3
-    };
-    let found = if found.is_empty() {
-        services.iter().filter(prefix).map(|service| service.id.as_str()).collect()
-    } else {
-        found
-    };
-    if found.is_empty() {
-        let mut names: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
-        names.dedup();
-        format!("Services are {}.", some(names.into_iter()))
-    } else {
-        format!("Did you mean {}? Ids are exact.", some(found.into_iter()))
-    }
+    let mut names: Vec<_> = services.iter().map(|service| service.name.as_str()).collect();
+    names.dedup();
+    let ids = services.iter().map(|service| service.id.as_str()).filter(|id| !names.contains(id));
+    reply::did_you_mean(asked, names.iter().copied().chain(ids))
+        .unwrap_or_else(|| format!("Services are {}.", some(names.into_iter())))
 }
 
 /// The first of them, and how many more.
@@ -228,11 +210,14 @@ fn restartable(service: &Service) -> Result<&Service, Fault> {
     }
 }
 
-/// What restarts along: Kea has one script for all its daemons.
+/// What restarts along: Kea has one script for all its daemons, and an id without an instance stands for all of its name.
 fn siblings(services: &[Service], service: &Service) -> Vec<String> {
     let kea = |service: &Service| service.name.starts_with("kea-");
-    let others = services.iter().filter(|other| other.id != service.id && kea(other) && kea(service));
-    others.map(|other| other.id.clone()).collect()
+    let along = |other: &&Service| {
+        other.id != service.id
+            && (kea(other) && kea(service) || service.id == service.name && other.name == service.name)
+    };
+    services.iter().filter(along).map(|other| other.id.clone()).collect()
 }
 
 fn along(siblings: &[String]) -> String {
@@ -372,10 +357,10 @@ mod tests {
         let several = find(&list, "dpinger").unwrap_err().with_advice();
         assert!(several.contains("dpinger/:watcher:, dpinger/WAN"), "{several}");
         for (asked, part) in [
-            ("dns/unbound", "Did you mean unbound?"),
-            ("WAN", "Did you mean dpinger/WAN?"),
-            ("cronn", "Did you mean cron?"),
-            ("openssh", "Did you mean openvpn/9e00?"),
+            ("bound", "Did you mean `unbound`?"),
+            ("wan", "Did you mean `dpinger/WAN`?"),
+            ("cronn", "Did you mean `cron`?"),
+            ("open-vpn", "Did you mean `openvpn`"),
             ("zzz", "Services are configd, cron, dpinger, kea-dhcp, openvpn"),
         ] {
             let told = find(&list, asked).unwrap_err().with_advice();
@@ -401,6 +386,7 @@ mod tests {
         }
         assert_eq!(siblings(&list, &service("kea-dhcp/v4", None, false)), ["kea-dhcp/ca"]);
         assert!(siblings(&list, &service("dpinger/WAN", None, false)).is_empty());
+        assert_eq!(siblings(&list, &service("dpinger", None, false)), ["dpinger/:watcher:", "dpinger/WAN"]);
     }
 
     #[test]

@@ -113,15 +113,14 @@ impl Tool for Status {
     const ABOUT: About = About {
         name: "opnsense_status",
         title: "OPNsense status",
-        text: "Read how the OPNsense firewall is: version, pending update, uptime, CPU, memory, disks, gateways with \
-               loss and delay, its own notices, services. `problems` says what could not be read and why. Takes 2-3 \
-               seconds.",
+        text: "Read the OPNsense firewall: version, updates, uptime, CPU, memory, disks, gateways (loss, delay), \
+               notices, services. `problems` says what could not be read and why.",
         level: Level::Monitor,
         toolset: Toolset::Opnsense,
         worst: Effect::Read,
         idempotent: true,
         open_world: false,
-        untrusted: &["services[].description", "gateways[].name", "notices[].message"],
+        untrusted: &["services[].description", "gateways[].name", "notices[].message", "problems[].error"],
     };
     type Args = Args;
     type Out = Out;

@@ -1,0 +1,1 @@
+//! Appliances that hang or are down hold up nobody else.
