@@ -18,7 +18,19 @@ const LIST_BUDGET: usize = 48 << 10;
 /// Tools of the appliances that are still to come.
 const TO_COME: usize = 20;
 /// Arguments that need no description, since their name, type and range say it all.
-const SELF_EVIDENT: [&str; 7] = ["container", "dry_run", "limit", "stack", "timestamps", "wait_seconds", "workdir"];
+const SELF_EVIDENT: [&str; 11] = [
+    "container",
+    "dry_run",
+    "limit",
+    "name",
+    "node",
+    "stack",
+    "storage",
+    "timestamps",
+    "vmid",
+    "wait_seconds",
+    "workdir",
+];
 /// Bytes of a string whose schema says no length.
 const LONGEST: usize = 4096;
 

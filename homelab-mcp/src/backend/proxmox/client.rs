@@ -10,7 +10,7 @@ use super::{
     model::{
         At, Backup, Cluster, Config, Current, GuestType, Node, Permissions, Resources, Snapshot, StorageId, rows, text,
     },
-    task::Upid,
+    task::{Upid, says_gone},
 };
 use crate::{
     config::appliances,
@@ -268,7 +268,7 @@ fn refusal(response: &Response, path: &str, changes: bool) -> Fault {
                  disabled or expired.",
         ),
         403 => forbidden(&why("permission denied")),
-        500 if said.contains("Configuration file") && said.contains("does not exist") => {
+        500 if says_gone(&said) => {
             Fault::new(Kind::NotFound, said).hint("Call proxmox_list_vms for the guests there are.")
         }
         500 if said.contains("no quorum") => Fault::new(Kind::Conflict, said)
@@ -295,6 +295,10 @@ fn refusal(response: &Response, path: &str, changes: bool) -> Fault {
         // Not words of Proxmox VE: a proxy in front of it gave up.
         502 | 504 if changes => {
             Fault::new(Kind::TimedOut, format!("{member} answered {} ({})", response.status, why("a proxy's error")))
+        }
+        500..=599 if response.content_type.contains("html") => {
+            Fault::new(Kind::Upstream, format!("{member} answered {} with a page: {}", response.status, why("empty")))
+                .hint("Pages are not from Proxmox VE's API: something in front of it may have failed.")
         }
         501 => Fault::new(Kind::Upstream, format!("{member} does not know this request ({})", why("501"))),
         status => Fault::new(Kind::Upstream, why(&format!("{member} answered {status} without a reason"))),

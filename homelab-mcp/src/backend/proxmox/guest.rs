@@ -16,15 +16,13 @@ use crate::{
 /// Candidates that an error lists.
 const LISTED: usize = 10;
 
-/// The arguments of tools about one guest.
+/// The arguments of tools about one guest: `vmid` or `name` is enough, and the tools' texts say so once instead of ten
+/// schemas each time.
 #[derive(Clone, Deserialize, JsonSchema)]
 pub(super) struct GuestArgs {
-    /// Or `name`.
     #[schemars(range(min = 100, max = 999_999_999))]
     pub(super) vmid: Option<u32>,
-    /// Exact.
     pub(super) name: Option<String>,
-    /// Not needed.
     pub(super) node: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: Option<GuestType>,
@@ -93,7 +91,7 @@ impl Proxmox {
             Err(fault) if fault.kind == Kind::NotFound => {
                 let again = self.resources(Some("vm")).await?;
                 let guest = self.pick(&again, args).await?;
-                let now = self.current(&guest.at).await?;
+                let now = self.current(&guest.at).await.map_err(|fault| moving(fault, &guest.at))?;
                 (guest, now)
             }
             Err(fault) => return Err(self.with_node(fault, &guest.at.node).await),
@@ -140,6 +138,15 @@ impl Proxmox {
         let off = self.resources(Some("node")).await.is_ok_and(|all| all.offline().contains(&node));
         if off { Fault { cause: format!("its node {node} is offline: {}", fault.cause), ..fault } } else { fault }
     }
+}
+
+/// The list and the node contradict each other: that passes.
+fn moving(fault: Fault, at: &At) -> Fault {
+    if fault.kind != Kind::NotFound {
+        return fault;
+    }
+    let cause = format!("the cluster lists {at} on node {}, but that node does not have it ({})", at.node, fault.cause);
+    Fault::new(Kind::NotFound, cause).hint("It seems to be moving, or being deleted: call again in ten seconds.")
 }
 
 /// How a token gets what it lacks.

@@ -121,7 +121,7 @@ impl fmt::Display for StorageId {
     }
 }
 
-/// What a guest is.
+// What a guest is. (No doc comment: it would stand in every schema.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum GuestType {

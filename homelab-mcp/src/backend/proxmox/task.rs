@@ -261,7 +261,8 @@ impl Proxmox {
 
 /// Whether a task's error says that the guest is not on that node (any more), so that nothing was done.
 pub(super) fn says_gone(why: &str) -> bool {
-    why.contains("Configuration file") && why.contains("does not exist")
+    (why.contains("Configuration file") && why.contains("does not exist"))
+        || why.contains("unable to find configuration file for")
 }
 
 /// A task's last message as a clause, with its log behind it.
@@ -314,6 +315,7 @@ mod tests {
     #[test]
     fn a_migrated_guest_is_told_from_a_failed_one() {
         assert!(says_gone("Configuration file 'nodes/pve/qemu-server/105.conf' does not exist"));
+        assert!(says_gone("unable to find configuration file for VM 105 on node 'pve1'"));
         assert!(!says_gone("storage 'ghost' does not exist"));
         assert_eq!(quoted("boom.", &["a".to_owned(), "b".to_owned()]), "boom (log: a | b)");
     }

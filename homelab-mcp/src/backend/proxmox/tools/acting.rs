@@ -23,6 +23,9 @@ use crate::{
 /// A task may still be cleaning up when it has ended.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// Seconds that a guest must have run for its age to tell whether it was restarted.
+const YOUNG: u64 = 30;
+
 /// A change's result beside the envelope.
 #[derive(Default, Serialize, JsonSchema)]
 pub(crate) struct ActOut {
@@ -49,24 +52,36 @@ pub(super) enum Want {
     Restarted {
         pid: Option<u64>,
         uptime: Option<u64>,
-        since: Instant,
     },
 }
 
 impl Want {
+    /// Whether a guest is as wanted, when its task ended well. (A reboot's task ends when the guest is down.)
     fn is(&self, now: &Current) -> bool {
         match self {
             Self::Running => now.is_running() && !now.is_held(),
             Self::Stopped => now.is_stopped(),
-            Self::Restarted { pid, uptime, since } => {
-                let restarted = match (pid, now.pid, uptime, now.used.uptime) {
-                    (Some(before), Some(now), _, _) => *before != now,
-                    // One that went on would be older by as much as has passed.
-                    (_, _, Some(before), Some(now)) => now + 2 < before + since.elapsed().as_secs() || now < *before,
-                    _ => true,
+            Self::Restarted { pid, uptime } => {
+                let same_process = pid.is_none() || now.pid.is_none() || *pid == now.pid;
+                // A guest that was itself just started is hardly older than one that was restarted.
+                let older = match (uptime, now.used.uptime) {
+                    (Some(before), Some(now)) => *before >= YOUNG && now >= *before,
+                    _ => pid.is_some() && now.pid.is_some(),
                 };
-                now.is_running() && !now.is_held() && restarted
+                now.is_running() && !now.is_held() && !(same_process && older)
             }
+        }
+    }
+
+    /// Whether the state alone proves it, when nothing is known of the task.
+    fn is_proven(&self, now: &Current) -> bool {
+        match self {
+            Self::Restarted { pid, uptime } => {
+                let new_process = pid.zip(now.pid).is_some_and(|(before, now)| before != now);
+                let younger = uptime.zip(now.used.uptime).is_some_and(|(before, now)| now < before);
+                self.is(now) && (new_process || younger)
+            }
+            _ => self.is(now),
         }
     }
 
@@ -121,7 +136,7 @@ impl Plan {
                 "shut down successfully",
             ),
             Power::Reboot { timeout } => {
-                let want = Want::Restarted { pid: found.now.pid, uptime: found.now.used.uptime, since: Instant::now() };
+                let want = Want::Restarted { pid: found.now.pid, uptime: found.now.used.uptime };
                 (want, &["qmreboot", "vzreboot"], seconds(*timeout) + margin, 60, "rebooted successfully")
             }
         };
@@ -272,8 +287,11 @@ impl Proxmox {
                 done(Outcome::Failed, plan.found.with_note(message), settled, upid, Vec::new())
             }
             End::Unknown { why } => {
-                let settled = self.settle(at, &plan.want, SETTLE).await;
-                let (outcome, message) = if settled.reached {
+                // The search for a lost task has waited already.
+                let within = if upid.is_some() { SETTLE } else { Duration::ZERO };
+                let settled = self.settle(at, &plan.want, within).await;
+                let proven = settled.now.as_ref().is_ok_and(|now| plan.want.is_proven(now));
+                let (outcome, message) = if proven {
                     (
                         Outcome::Changed,
                         format!("{label} is {} now, though of its task is known only: {why}.", plan.want.words()),
@@ -404,13 +422,22 @@ mod tests {
 
     #[test]
     fn a_reboot_is_seen_by_a_new_process_or_a_younger_one() {
-        let since = Instant::now();
-        let restarted = |pid, uptime| Want::Restarted { pid, uptime, since };
-        let after = now(json!({"status": "running", "pid": 8, "uptime": 3}));
-        assert!(restarted(Some(7), Some(100)).is(&after) && !restarted(Some(8), Some(100)).is(&after));
-        let after = now(json!({"status": "running", "uptime": 3}));
-        assert!(restarted(Some(7), Some(100)).is(&after) && !restarted(None, Some(2)).is(&after));
-        assert!(restarted(None, None).is(&after));
-        assert!(!restarted(Some(7), Some(100)).is(&now(json!({"status": "stopped"}))));
+        let restarted = |pid, uptime| Want::Restarted { pid, uptime };
+        let after = now(json!({"status": "running", "pid": 8, "uptime": 103}));
+        for (pid, uptime, is, proven) in [
+            (Some(7), Some(100), true, true),
+            (Some(8), Some(100), false, false),
+            (Some(8), Some(200), true, true),
+            (None, Some(200), true, true),
+            (None, Some(100), false, false),
+            (Some(8), Some(2), true, false),
+            (Some(8), None, false, false),
+            (None, None, true, false),
+        ] {
+            let want = restarted(pid, uptime);
+            assert_eq!((want.is(&after), want.is_proven(&after)), (is, proven), "{want:?}");
+        }
+        let stopped = now(json!({"status": "stopped"}));
+        assert!(!restarted(Some(7), Some(100)).is(&stopped) && !restarted(None, None).is_proven(&stopped));
     }
 }

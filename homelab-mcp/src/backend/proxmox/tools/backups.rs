@@ -29,14 +29,10 @@ pub(crate) struct ListBackups;
 
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ListArgs {
-    /// Of this guest, even a deleted one.
     #[schemars(range(min = 100, max = 999_999_999))]
     vmid: Option<u32>,
-    /// Or its exact name.
     name: Option<String>,
-    /// On this storage.
     storage: Option<String>,
-    /// Seen by this node.
     node: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
@@ -92,7 +88,7 @@ impl Tool for ListBackups {
     const ABOUT: About = About {
         name: "proxmox_list_backups",
         title: "List backups",
-        text: "List backups of guests on all storages, newest first. Without rows, see `note` and `problems`.",
+        text: "List backups of all guests or one (`vmid`, also of a deleted one, or `name`), newest first. Read `problems` and `note`.",
         level: Level::Monitor,
         toolset: Toolset::Proxmox,
         worst: Effect::Read,
@@ -269,14 +265,15 @@ fn hidden(held: &Permissions, searched: &[StorageId], vmid: Option<u32>) -> Opti
         if held.has(&path, "Datastore.Allocate") {
             continue;
         }
-        if !held.has(&path, "Datastore.AllocateSpace") {
-            lacking.push(format!("Datastore.AllocateSpace on {path}"));
-        }
-        let backup = format!("VM.Backup on {guest}");
-        if !held.has(&guest, "VM.Backup") && !lacking.contains(&backup) {
-            lacking.push(backup);
+        for (path, privilege) in [(&path, "Datastore.AllocateSpace"), (&guest, "VM.Backup")] {
+            if !held.has(path, privilege) {
+                lacking.push(format!("{privilege} on {path}"));
+            }
         }
     }
+    // One storage is on many nodes, and one guest is behind all of them.
+    lacking.sort();
+    lacking.dedup();
     (!lacking.is_empty()).then(|| {
         format!("the API token lacks {}, and Proxmox VE hides backups from it without them", lacking.join(", "))
     })

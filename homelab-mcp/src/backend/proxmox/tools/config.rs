@@ -53,7 +53,7 @@ impl Tool for VmConfig {
     const ABOUT: About = About {
         name: "proxmox_vm_config",
         title: "Read a guest's configuration",
-        text: "Read a guest's configuration as in force: CPU, memory, disks, networks, notes (secrets masked).",
+        text: "Read a guest's configuration: CPU, memory, disks, networks (secrets masked).",
         level: Level::Configure,
         toolset: Toolset::Proxmox,
         worst: Effect::Read,

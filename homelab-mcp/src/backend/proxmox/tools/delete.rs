@@ -55,7 +55,7 @@ impl Tool for DeleteVm {
     const ABOUT: About = About {
         name: "proxmox_delete_vm",
         title: "Delete a guest",
-        text: "Delete a stopped guest with its disks and snapshots, for good. Backups stay. Try dry_run: it lists all.",
+        text: "Delete a stopped guest with its disks and snapshots; backups stay. dry_run lists all.",
         level: Level::Manage,
         toolset: Toolset::Proxmox,
         worst: Effect::Destroy,

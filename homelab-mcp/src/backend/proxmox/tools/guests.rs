@@ -81,13 +81,12 @@ pub(crate) struct ListVms;
 
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ListArgs {
-    /// On this node.
     node: Option<String>,
     #[serde(rename = "type")]
     kind: Option<GuestType>,
     /// Such as running.
     status: Option<String>,
-    /// Part of it.
+    /// Part of the name.
     name: Option<String>,
     /// With this tag.
     tag: Option<String>,
@@ -114,7 +113,7 @@ impl Tool for ListVms {
     const ABOUT: About = About {
         name: "proxmox_list_vms",
         title: "List VMs and containers",
-        text: "List the guests of the Proxmox cluster with node, state and load. Up to 10 s old; proxmox_vm_status is live.",
+        text: "List Proxmox VMs and containers with node, state and load, up to 10 s old.",
         level: Level::Monitor,
         toolset: Toolset::Proxmox,
         worst: Effect::Read,
@@ -198,7 +197,7 @@ impl Tool for VmStatus {
     const ABOUT: About = About {
         name: "proxmox_vm_status",
         title: "Status of a guest",
-        text: "Tell how one guest is now: state, load, lock, HA. `vmid` or `name` is enough.",
+        text: "Tell how one guest is now: state, load, lock, HA. `vmid` or the exact `name` is enough.",
         level: Level::Monitor,
         toolset: Toolset::Proxmox,
         worst: Effect::Read,

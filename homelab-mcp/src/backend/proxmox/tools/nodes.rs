@@ -103,7 +103,7 @@ impl Tool for Status {
     const ABOUT: About = About {
         name: "proxmox_status",
         title: "Proxmox VE status",
-        text: "Tell how Proxmox VE is: version, quorum, nodes with load, guests by state, storages nearly full.",
+        text: "Tell how Proxmox VE is: version, quorum, load of nodes, guests by state, full storages.",
         level: Level::Monitor,
         toolset: Toolset::Proxmox,
         worst: Effect::Read,

@@ -110,7 +110,7 @@ impl Tool for StartVm {
     const ABOUT: About = about(
         "proxmox_start_vm",
         "Start a guest",
-        "Start a VM or container and see that it runs. Does not resume a paused one.",
+        "Start a VM or container and see that it runs. Resumes no paused one.",
         true,
     );
     type Args = StartArgs;
@@ -176,7 +176,7 @@ pub(crate) struct StopVm;
 pub(crate) struct StopArgs {
     #[serde(flatten)]
     guest: GuestArgs,
-    /// End a waiting shutdown (8.2+).
+    /// End a shutdown that waits.
     overrule_shutdown: Option<bool>,
 }
 
@@ -259,10 +259,10 @@ pub(crate) struct ShutdownVm;
 pub(crate) struct ShutdownArgs {
     #[serde(flatten)]
     guest: GuestArgs,
-    /// Seconds it gets (default 60).
+    /// Seconds (default 60).
     #[schemars(range(min = 1, max = 7200))]
     timeout: Option<u32>,
-    /// Stop it when they are over.
+    /// By force after that.
     force_stop: Option<bool>,
 }
 
@@ -270,7 +270,7 @@ impl Tool for ShutdownVm {
     const ABOUT: About = about(
         "proxmox_shutdown_vm",
         "Shut a guest down",
-        "Ask a guest's system to shut down (guest agent or ACPI) and see that it did.",
+        "Ask a guest's system to shut down, wait, and see that it is down.",
         true,
     );
     type Args = ShutdownArgs;
@@ -325,7 +325,7 @@ pub(crate) struct RebootVm;
 pub(crate) struct RebootArgs {
     #[serde(flatten)]
     guest: GuestArgs,
-    /// Seconds to shut down (default 60).
+    /// Seconds (default 60).
     #[schemars(range(min = 1, max = 7200))]
     timeout: Option<u32>,
 }
@@ -334,7 +334,7 @@ impl Tool for RebootVm {
     const ABOUT: About = about(
         "proxmox_reboot_vm",
         "Reboot a guest",
-        "Shut a guest down, start it again, applying changed settings, and see that it runs.",
+        "Shut a guest down and start it again; applies changed settings.",
         false,
     );
     type Args = RebootArgs;

@@ -72,7 +72,7 @@ impl Tool for ListSnapshots {
     const ABOUT: About = About {
         name: "proxmox_list_snapshots",
         title: "List snapshots of a guest",
-        text: "List a guest's snapshots, newest first. They are no backups.",
+        text: "List a guest's snapshots, newest first. `vmid` or `name` is enough.",
         level: Level::Monitor,
         toolset: Toolset::Proxmox,
         worst: Effect::Read,
@@ -122,9 +122,9 @@ pub(crate) struct CreateSnapshot;
 pub(crate) struct CreateArgs {
     #[serde(flatten)]
     guest: GuestArgs,
-    /// Default snapshot-<epoch ms>.
+    /// Made up if absent.
     snapname: Option<String>,
-    /// Why it was made.
+    /// Free text.
     description: Option<String>,
     /// With memory (VMs).
     vmstate: Option<bool>,
@@ -152,7 +152,7 @@ impl Tool for CreateSnapshot {
     const ABOUT: About = About {
         name: "proxmox_create_snapshot",
         title: "Take a snapshot of a guest",
-        text: "Take a snapshot of a guest and see that it exists. Not a backup: it is on the same disks.",
+        text: "Take a snapshot of a guest and see that it exists. It is no backup.",
         level: Level::Manage,
         toolset: Toolset::Proxmox,
         worst: Effect::Change,

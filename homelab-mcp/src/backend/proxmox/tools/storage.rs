@@ -19,7 +19,6 @@ pub(crate) struct ListStorage;
 
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Args {
-    /// As this node sees it.
     node: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
