@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long one of the vendor's seconds takes here.
-const SECOND: Duration = Duration::from_millis(10);
+const SECOND: Duration = Duration::from_millis(1);
 
 /// The homelab, in a hurry: tasks end at once.
 fn cluster(profile: Profile) -> Machine<Proxmox> {

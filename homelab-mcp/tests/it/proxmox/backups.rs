@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{assert_says, cluster, core, env, raw};
 
 const LIST: &str = "proxmox_list_backups";
-const OFF: &str = "archive: storage 'archive' is not online";
+pub(super) const OFF: &str = "archive: storage 'archive' is not online";
 
 /// Volumes of a list, as they come.
 fn volumes(list: &Value) -> Vec<String> {
@@ -101,6 +101,7 @@ fn is_there_a_backup_of_this_guest() {
 fn a_token_that_sees_no_backups_says_that_it_cannot_know() {
     for profile in Profile::ALL {
         let machine = cluster(profile);
+        let mut core = core(&machine);
         let auditor = Privileges::auditor;
         for (privileges, missing) in [
             (auditor(), "Datastore.AllocateSpace on /storage/nas"),
@@ -109,11 +110,9 @@ fn a_token_that_sees_no_backups_says_that_it_cannot_know() {
             (auditor().on("/vms", &["VM.Audit", "VM.Backup"]), "Datastore.AllocateSpace on /storage/nas"),
         ] {
             machine.lab.set_privileges(privileges);
-            let mut core = core(&machine);
             let list = core.ok(LIST, json!({"vmid": 105}));
             assert_eq!(list["backups"], json!([]));
             assert_says(list["note"].as_str().unwrap(), &["There may be some", "the API token lacks", missing]);
-            core.finish();
         }
         for privileges in [
             auditor().on("/storage", &["Datastore.Audit", "Datastore.Allocate"]),
@@ -122,14 +121,11 @@ fn a_token_that_sees_no_backups_says_that_it_cannot_know() {
                 .on("/vms", &["VM.Audit", "VM.Backup"]),
         ] {
             machine.lab.set_privileges(privileges);
-            let mut core = core(&machine);
             assert_eq!(core.ok(LIST, json!({"vmid": 105}))["total"], 3, "{profile:?}");
             let none = core.ok(LIST, json!({"vmid": 104}));
             assert!(!none["note"].as_str().unwrap().contains("There may be some"), "{none}");
-            core.finish();
         }
         machine.lab.set_privileges(Privileges::none());
-        let mut core = core(&machine);
         let list = core.ok(LIST, json!({"vmid": 105}));
         assert_says(list["note"].as_str().unwrap(), &["no storage that may hold backups could be read", "Datastore.Audit"]);
         core.finish();

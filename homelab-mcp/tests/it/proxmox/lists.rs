@@ -472,9 +472,9 @@ fn an_empty_cluster_is_just_empty() {
 
 #[test]
 fn check_says_which_privilege_is_missing_for_which_tool() {
-    for profile in Profile::ALL {
+    for profile in [Profile::V7_4, Profile::V9_2] {
         let machine = cluster(profile);
-        let env = env(&machine).and("CAPABILITY_LEVEL", "4");
+        let env = env(&machine).and("CAPABILITY_LEVEL", "4").and("TOOLSETS", "proxmox");
         let ran = env.check();
         assert_says(&ran.stdout, &[&format!("token {TOKEN_ID}"), "the token has the privileges of its 14 tools"]);
         machine.lab.set_privileges(Privileges::auditor());
