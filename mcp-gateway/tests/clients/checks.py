@@ -3,7 +3,8 @@
 A client is handed over as an object with
     error                                   the exception for a JSON-RPC error
     list_tools() -> [tool]                  dictionaries with the names of the wire
-    call_tool(name, arguments, progress)    -> result; progress is a coroutine or None
+    call_tool(name, arguments, progress, log) -> result; progress is a coroutine or None, log whether
+                                            log messages are wanted where that is said for each call
 and, of what the client was asked or told by the server,
     asked: [str], logged: [str]
 """
@@ -119,7 +120,7 @@ async def check_fixture(client):
     await check_two_at_once(client)
 
     client.logged.clear()
-    await client.call_tool("test_tool_with_logging", {})
+    await client.call_tool("test_tool_with_logging", {}, log=True)
     expect(client.logged == ["Started", "At work", "Done"], "log messages reach the call that they are of", client.logged)
 
     client.asked.clear()
@@ -134,36 +135,35 @@ async def check_fixture(client):
 
 
 async def check_two_at_once(client):
-    """Two calls with progress, and a third that begins and ends while they run."""
-    order, totals = [], {"one": set(), "two": set()}
+    """Two calls with progress, and others that begin and end while those wait."""
+    totals = {"one": set(), "two": set()}
     both_run = asyncio.Event()
 
-    async def slow(label, steps):
+    async def walk(label, steps):
         async def progress(_done, total, _message):
             totals[label].add(total)
             if all(totals.values()):
                 both_run.set()
 
-        # Long enough for the third call, and bounded if that never comes.
-        result = await client.call_tool("test_slow", {"label": label, "steps": steps, "pause_ms": 100}, progress)
-        order.append(label)
+        result = await client.call_tool("test_stepwise", {"label": label, "steps": steps}, progress)
         expect(text_of(result) == f"{label}: {steps} steps", f"call {label} gets its own answer", result)
 
-    async def quick():
+    async def others():
         await both_run.wait()
-        await client.call_tool("test_simple_text", {})
-        order.append("quick")
+        result = await client.call_tool("test_simple_text", {})
+        expect(text_of(result) == "A simple text.", "a quick call does not wait for slow ones", result)
+        for label in ["one", "two", "two"]:
+            await client.call_tool("test_step", {"label": label})
 
-    await asyncio.wait_for(asyncio.gather(slow("one", 20), slow("two", 21), quick()), TIMEOUT_SECONDS)
-    expect(order[0] == "quick", "a quick call does not wait for slow ones", order)
-    expect(totals == {"one": {20}, "two": {21}}, "each gets its own progress", totals)
+    await asyncio.wait_for(asyncio.gather(walk("one", 1), walk("two", 2), others()), TIMEOUT_SECONDS)
+    expect(totals == {"one": {1}, "two": {2}}, "each gets its own progress", totals)
 
 
 async def check_cancelled(client, cancel):
     """`cancel(call)` runs the call and takes it back as soon as it has made progress."""
-    await cancel(lambda progress: client.call_tool("test_slow", {"label": "x", "steps": 600, "pause_ms": 100}, progress))
-    for _ in range(100):
-        states = json.loads(text_of(await client.call_tool("test_slow_calls", {})))
+    await cancel(lambda progress: client.call_tool("test_stepwise", {"label": "x", "steps": 1}, progress))
+    for _ in range(200):
+        states = json.loads(text_of(await client.call_tool("test_steps", {})))
         if states.get("x") != "running":
             break
         await asyncio.sleep(0.05)

@@ -45,7 +45,7 @@ class Client:
             if cursor is None:
                 return tools
 
-    async def call_tool(self, name, arguments, progress=None):
+    async def call_tool(self, name, arguments, progress=None, log=False):
         return on_the_wire(await self.session.call_tool(name, arguments, progress_callback=progress))
 
 
