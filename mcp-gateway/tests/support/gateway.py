@@ -6,6 +6,7 @@ Only the standard library: it is used by all tests that look at the gateway from
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,10 @@ from pathlib import Path
 
 START_SECONDS = 30
 STOP_SECONDS = 15
+
+
+# So that what was started is ended, too, when the test is.
+signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 class Failed(Exception):
