@@ -89,7 +89,7 @@ def client_credentials(gateway):
     }
 
 
-async def connected(gateway, mode, sign_in, check, callbacks=False):
+async def connected(gateway, mode, sign_in, check, callbacks=False, wanted=None):
     client = Client()
     print(f"client 2, {mode}, {sign_in.__name__}, {check.__name__}:", flush=True)
     async with create_mcp_http_client(**sign_in(gateway)) as http:
@@ -98,7 +98,7 @@ async def connected(gateway, mode, sign_in, check, callbacks=False):
         async with mcp.Client(transport, mode=mode, read_timeout_seconds=TIMEOUT_SECONDS, **options) as client.client:
             version = client.client.protocol_version
             # A server that knows the current version must not be taken for an old one.
-            wanted = "2025-11-25" if mode == "legacy" else CURRENT
+            wanted = wanted or ("2025-11-25" if mode == "legacy" else CURRENT)
             expect(version == wanted, f"speaks {wanted}", version)
             await check(client)
 
@@ -127,6 +127,10 @@ async def main(mode, binary, core, fixture):
         # In a session that cannot be asked and in one that can, which has a core process of its own.
         for callbacks in (False, True):
             await connected(gateway, mode, bearer, cancelling, callbacks)
+    if mode == "auto":
+        # A server that knows only the handshake is recognised as such.
+        with Gateway(binary, [fixture, "legacy"]) as gateway:
+            await connected(gateway, mode, bearer, check_fixture, callbacks=True, wanted="2025-11-25")
 
 
 run(main(*sys.argv[1:]))
