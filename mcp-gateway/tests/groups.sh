@@ -84,6 +84,7 @@ group_http_clients() {
         bounded "$CACHE/mcp-2/bin/python" "$GATEWAY_TESTS/clients/client_2.py" "$mode" "$GATEWAY" "$CORE" "$FIXTURE"
     done
     bounded "$CACHE/mcp-1/bin/python" "$GATEWAY_TESTS/clients/client_1.py" "$GATEWAY" "$CORE" "$FIXTURE"
+    bounded python3 "$GATEWAY_TESTS/clients/crowd.py" "$GATEWAY" "$FIXTURE"
 }
 
 # --- proxies ------------------------------------------------------------------------------
