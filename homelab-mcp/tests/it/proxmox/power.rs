@@ -368,7 +368,8 @@ fn follow(core: &mut Core, begun: &Value) -> Value {
 
 #[test]
 fn a_wait_that_runs_out_is_running_with_the_task_and_can_be_followed_to_the_end() {
-    for profile in [Profile::V7_4] {
+    {
+        let profile = Profile::V7_4;
         let machine = cluster(profile);
         machine.lab.set_task_time(Duration::from_millis(1600));
         let mut core = core(&machine);

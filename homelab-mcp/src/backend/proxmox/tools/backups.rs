@@ -178,7 +178,7 @@ pub(super) struct Backups {
     pub(super) problems: Vec<String>,
     /// Why some may be hidden.
     pub(super) hidden: Option<String>,
-    held: Option<Permissions>,
+    pub(super) held: Option<Permissions>,
 }
 
 /// The storages that may hold backups.
