@@ -29,7 +29,10 @@ fn start_to(rust_log: Option<&str>, target: env_logger::Target) {
                 return Ok(());
             }
             // A line break inside a message would let a name that came from outside forge a second line.
-            let message = record.args().to_string().replace(['\n', '\r'], "\\n");
+            let mut message = record.args().to_string();
+            if message.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+                message = message.replace(['\n', '\r'], "\\n");
+            }
             writeln!(out, "{} {:<5} {} {message}", out.timestamp_millis(), record.level(), record.target())
         })
         .try_init();

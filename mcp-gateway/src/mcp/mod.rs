@@ -56,9 +56,10 @@ impl Accepts {
             let Ok(value) = value.to_str() else { continue };
             for kind in value.split(',') {
                 any = true;
-                let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-                json |= matches!(kind.as_str(), "*/*" | "application/*" | "application/json");
-                events |= kind == "text/event-stream";
+                let kind = kind.split(';').next().unwrap_or_default().trim();
+                let is = |name: &str| kind.eq_ignore_ascii_case(name);
+                json |= is("application/json") || is("*/*") || is("application/*");
+                events |= is("text/event-stream");
             }
         }
         match (any, json, events) {
