@@ -19,6 +19,7 @@ mod levels;
 mod lifecycle;
 mod opnsense;
 mod protocol;
+mod proxmox;
 mod stand_in;
 mod truenas;
 mod wire;

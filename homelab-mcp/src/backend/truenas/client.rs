@@ -104,8 +104,12 @@ impl Truenas {
         {
             return Ok(api);
         }
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-        let response = self.door.read(Request::get("/api/versions").timeout(left)).await?;
+        let mut request = Request::get("/api/versions");
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.door.timeout().saturating_sub(left) > Duration::from_millis(100) {
+            request = request.timeout(left.max(Duration::from_millis(100)));
+        }
+        let response = self.door.read(request).await?;
         let api = detect(&response)?;
         log::debug!("truenas ({}): {api:?}", self.door.place());
         *known = Some((api, Instant::now()));
@@ -372,12 +376,16 @@ impl Truenas {
         })?;
         match rest::result(&response, "zfs.snapshot.create") {
             Ok(value) => Ok(value),
-            Err(rest::Failure::Refused(refusal)) => Err(Failure::Refused(refusal)),
+            Err(_) if response.is_success() => {
+                let cause = format!("the answer of {} could not be read", response.member);
+                Err(Failure::Unknown(Fault::new(Kind::TimedOut, cause)))
+            }
             // A proxy's word on what it passed on is not the appliance's.
-            Err(rest::Failure::Fault(fault)) if response.status >= 500 || response.is_success() => {
+            Err(rest::Failure::Fault(fault)) if response.status >= 500 => {
                 Err(Failure::Unknown(Fault { kind: Kind::TimedOut, ..fault }))
             }
             Err(rest::Failure::Fault(fault)) => Err(Failure::NotSent(fault)),
+            Err(rest::Failure::Refused(refusal)) => Err(Failure::Refused(refusal)),
         }
     }
 

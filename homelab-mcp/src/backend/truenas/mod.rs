@@ -40,43 +40,46 @@ pub(crate) fn place(core: &Core) -> String {
 
 /// What `--check` says of it: whether it can be reached and signed in to, and which role the key lacks for which tool.
 pub(crate) async fn check(core: &Core) -> Vec<Checked> {
-    let row = |finding| Checked { name: "truenas", place: place(core), finding };
     let client = match client(core) {
         Ok(client) => client,
-        Err(fault) => return vec![row(Finding::Unused(fault.with_advice()))],
-    };
-    let api = match client.api().await {
-        Ok(api) => api,
-        Err(fault) => return vec![row(Finding::Fix(fault.with_advice()))],
-    };
-    let info = client.info().await;
-    let spoken = match api {
-        client::Api::Rpc { newest: (major, minor) } => format!("JSON-RPC, API {major}.{minor:02}"),
-        client::Api::Rest => "REST v2.0".to_owned(),
-    };
-    let version = match info {
-        Ok(info) => info.version.unwrap_or_else(|| "of unknown version".to_owned()),
-        // It let us in, and that is what this row is about.
-        Err(fault) if fault.cause.contains("lacks the role") => "(its version needs READONLY_ADMIN)".to_owned(),
-        Err(fault) => return vec![row(Finding::Fix(fault.with_advice()))],
-    };
-    let mut found = vec![row(Finding::Fine(format!("TrueNAS {version} ({spoken})")))];
-    if api == client::Api::Rest {
-        // Up to 24.10 a key may do whatever root may.
-        return found;
-    }
-    let privileges = match client.me().await {
-        Ok(me) => {
-            let user = model::user(&me).unwrap_or_else(|| "the key's user".to_owned());
-            match model::roles(&me) {
-                Some(roles) => privileges(&user, &roles, &tools_on(core)),
-                None => Finding::Unused(format!("which roles {user} has is not told")),
-            }
+        Err(fault) => {
+            let finding = Finding::Unused(fault.with_advice());
+            return vec![Checked { name: "truenas", place: "-".to_owned(), finding }];
         }
-        Err(fault) => Finding::Unused(format!("which roles the key has is not told: {}", fault.cause)),
     };
-    found.push(row(privileges));
-    found
+    let row = |finding| Checked { name: "truenas", place: client.door.place(), finding };
+    match examined(core, client).await {
+        Ok(findings) => findings.into_iter().map(row).collect(),
+        Err(fault) => vec![row(Finding::Fix(fault.with_advice()))],
+    }
+}
+
+async fn examined(core: &Core, client: &Truenas) -> Result<Vec<Finding>, Fault> {
+    let newest = match client.api().await? {
+        client::Api::Rpc { newest } => newest,
+        // Up to 24.10 a key may do whatever root may.
+        client::Api::Rest => return Ok(vec![Finding::Fine(format!("{} (REST v2.0)", named(client.info().await?)))]),
+    };
+    // Needs no role, so it tells of the login alone.
+    let me = client.me().await?;
+    let version =
+        client.info().await.map_or_else(|_| "TrueNAS, which keeps its version from this key".to_owned(), named);
+    let user = model::user(&me).unwrap_or_else(|| "the key's user".to_owned());
+    let roles = match model::roles(&me) {
+        Some(roles) => privileges(&user, &roles, &tools_on(core)),
+        None => Finding::Unused(format!("TrueNAS does not tell which roles {user} has")),
+    };
+    let (major, minor) = newest;
+    let api = if minor == 0 { format!("{major}.0") } else { format!("{major}.{minor:02}") };
+    Ok(vec![Finding::Fine(format!("{version} (JSON-RPC, API {api})")), roles])
+}
+
+fn named(info: model::Info) -> String {
+    match info.version {
+        Some(version) if version.starts_with("TrueNAS") => version,
+        Some(version) => format!("TrueNAS {version}"),
+        None => "TrueNAS of unknown version".to_owned(),
+    }
 }
 
 /// The tools of this toolset that this server lists.

@@ -92,8 +92,9 @@ pub(super) struct Socket {
 struct Setup {
     door: Door,
     credentials: Credentials,
-    /// What the connection is waiting for, told to those whose time runs out meanwhile.
-    phase: Arc<Mutex<&'static str>>,
+    /// What the connection that is being made waits for, told to those whose time runs out meanwhile. `None` while there
+    /// is one.
+    phase: Arc<Mutex<Option<&'static str>>>,
 }
 
 enum Order {
@@ -118,7 +119,7 @@ impl Ask {
 
 impl Socket {
     pub(super) fn new(door: Door, credentials: Credentials) -> Self {
-        let phase = Arc::new(Mutex::new("a connection"));
+        let phase = Arc::new(Mutex::new(Some("a connection")));
         Self { setup: Setup { door, credentials, phase }, slots: Semaphore::new(AT_ONCE), actor: Mutex::default() }
     }
 
@@ -152,7 +153,7 @@ impl Socket {
                     let cause = format!("{place} did not answer {method} within {seconds} s");
                     return Err(Failure::Silent(Fault::new(Kind::TimedOut, cause)));
                 }
-                let phase = self.setup.phase();
+                let Some(phase) = self.setup.phase() else { return Err(busy()) };
                 let cause = format!("{place} cannot be reached: {seconds} s were not enough for {phase}");
                 Err(Failure::NotSent(Fault::new(Kind::Unreachable, cause)))
             }
@@ -176,11 +177,11 @@ impl Socket {
 }
 
 impl Setup {
-    fn phase(&self) -> &'static str {
+    fn phase(&self) -> Option<&'static str> {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waits_for(&self, phase: &'static str) {
+    fn waits_for(&self, phase: Option<&'static str>) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 }
@@ -204,16 +205,26 @@ struct Actor {
 
 impl Actor {
     async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
-        while let Some(order) = inbox.recv().await {
-            let Order::Call(ask) = order else { continue };
+        let mut left_over = None;
+        loop {
+            let ask = match left_over.take() {
+                Some(ask) => ask,
+                None => match inbox.recv().await {
+                    Some(Order::Call(ask)) => ask,
+                    Some(Order::Doubt) => continue,
+                    None => return,
+                },
+            };
             if ask.reply.is_closed() {
                 continue;
             }
             match self.open().await {
                 Ok(web) => {
+                    self.setup.waits_for(None);
                     let begun = Instant::now();
                     let place = self.setup.door.place();
-                    let why = Link::new(web, &place).serve(ask, &mut inbox).await;
+                    let (why, unsent) = Link::new(web, &place).serve(ask, &mut inbox).await;
+                    left_over = unsent;
                     log::debug!("truenas ({place}): the connection ended: {why}");
                     self.early_ends = if begun.elapsed() < GOOD { self.early_ends.saturating_add(1) } else { 0 };
                 }
@@ -227,7 +238,7 @@ impl Actor {
                     }
                 }
             }
-            self.setup.waits_for("a connection");
+            self.setup.waits_for(Some("a connection"));
         }
     }
 
@@ -240,7 +251,7 @@ impl Actor {
             self.barred = None;
         }
         if self.early_ends > 0 {
-            self.setup.waits_for("connecting again (its connections end early)");
+            self.setup.waits_for(Some("connecting again (its connections end early)"));
             tokio::time::sleep((Duration::from_millis(100) * 2_u32.saturating_pow(self.early_ends)).min(BACK_OFF))
                 .await;
         }
@@ -256,7 +267,7 @@ impl Actor {
         match timeout(limit, self.connect()).await {
             Ok(result) => result,
             Err(_) => {
-                let phase = self.setup.phase();
+                let phase = self.setup.phase().unwrap_or("a connection");
                 let cause = format!("{place} cannot be reached: {} s were not enough for {phase}", limit.as_secs());
                 Err(Fault::new(Kind::Unreachable, cause))
             }
@@ -265,15 +276,15 @@ impl Actor {
 
     async fn connect(&mut self) -> Result<Web, Fault> {
         let place = self.setup.door.place();
-        self.setup.waits_for("TCP and TLS");
+        self.setup.waits_for(Some("TCP and TLS"));
         let stream = self.setup.door.connect().await?;
-        self.setup.waits_for("the WebSocket handshake");
+        self.setup.waits_for(Some("the WebSocket handshake"));
         let config =
             WebSocketConfig::default().max_message_size(Some(LONGEST_ANSWER)).max_frame_size(Some(LONGEST_ANSWER));
         let opened = client_async_with_config(format!("wss://{place}/api/current"), stream, Some(config)).await;
         let (mut web, _) = opened.map_err(|error| no_handshake(&place, &error))?;
 
-        self.setup.waits_for("the answer to the login");
+        self.setup.waits_for(Some("the answer to the login"));
         self.logins.push_back(Instant::now());
         let credentials = &self.setup.credentials;
         let (method, params) = credentials.request();
@@ -358,6 +369,8 @@ enum Ending {
     Dead,
     /// The login counts no more.
     LoggedOut,
+    /// TrueNAS is busy with calls that nobody waits for any more, which it counts per connection.
+    Stuck,
     /// Nobody needs it any more.
     Unused,
 }
@@ -396,6 +409,7 @@ impl Ending {
             Self::Broken(why) => lost(place, why),
             Self::Dead => lost(place, "TrueNAS does not answer any more"),
             Self::LoggedOut => lost(place, "the login had ended"),
+            Self::Stuck => lost(place, "its calls hang"),
             Self::Unused => lost(place, "it was closed"),
         }
     }
@@ -409,6 +423,7 @@ impl std::fmt::Display for Ending {
             Self::Broken(why) => f.write_str(why),
             Self::Dead => f.write_str("no sign of life"),
             Self::LoggedOut => f.write_str("the login had ended"),
+            Self::Stuck => f.write_str("its calls hang"),
             Self::Unused => f.write_str("not needed any more"),
         }
     }
@@ -416,8 +431,7 @@ impl std::fmt::Display for Ending {
 
 fn no_handshake(place: &str, error: &tungstenite::Error) -> Fault {
     let tungstenite::Error::Http(response) = error else {
-        let fault = Ending::of(error).fault(place);
-        let cause = format!("{place} did not open a WebSocket: {}", fault.cause);
+        let cause = format!("{place} did not open a WebSocket: {}", Ending::of(error));
         return Fault::new(Kind::Unreachable, cause).hint("Something else may answer at this address.");
     };
     let status = response.status().as_u16();
@@ -446,15 +460,17 @@ struct Link<'a> {
     heard: Instant,
     /// Since when we wait for a sign of life.
     asked: Option<Instant>,
+    /// What the next connection is to begin with.
+    unsent: Option<Ask>,
 }
 
 impl<'a> Link<'a> {
     fn new(web: Web, place: &'a str) -> Self {
-        Self { web, place, waiting: HashMap::new(), next: 1, heard: Instant::now(), asked: None }
+        Self { web, place, waiting: HashMap::new(), next: 1, heard: Instant::now(), asked: None, unsent: None }
     }
 
-    /// Until the connection ends. Then nobody waits for it any more.
-    async fn serve(mut self, first: Ask, inbox: &mut mpsc::Receiver<Order>) -> Ending {
+    /// Until the connection ends. Then nobody waits for it any more; a call may be left that belongs to the next one.
+    async fn serve(mut self, first: Ask, inbox: &mut mpsc::Receiver<Order>) -> (Ending, Option<Ask>) {
         let ending = match self.send(first).await {
             Ok(()) => self.converse(inbox).await,
             Err(ending) => ending,
@@ -462,7 +478,7 @@ impl<'a> Link<'a> {
         for (_, ask) in self.waiting {
             ask.end(Err(Failure::Lost(ending.fault(self.place))));
         }
-        ending
+        (ending, self.unsent)
     }
 
     async fn converse(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Ending {
@@ -487,6 +503,11 @@ impl<'a> Link<'a> {
     }
 
     async fn send(&mut self, ask: Ask) -> Result<(), Ending> {
+        let in_use = self.waiting.values().any(|other| !other.reply.is_closed());
+        if self.waiting.len() >= AT_ONCE && !in_use {
+            self.unsent = Some(ask);
+            return Err(Ending::Stuck);
+        }
         if self.waiting.len() >= UNANSWERED {
             let cause = format!("{UNANSWERED} calls to {} are unanswered already", self.place);
             let fault = Fault::new(Kind::Conflict, cause).hint("It seems to hang; nothing was asked. Try again later.");

@@ -36,7 +36,6 @@ pub(crate) struct ListArgs {
     node: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// Last next_cursor.
     cursor: Option<String>,
 }
 
@@ -50,7 +49,7 @@ pub(crate) struct ListOut {
     /// Storages that were not, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
-    /// What none found means.
+    /// What may be missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
@@ -117,14 +116,17 @@ impl Read for ListBackups {
             {
                 return Err(no_such_storage(&resources));
             }
-            let orphaned = found.backups.iter().any(|(_, _, backup)| guest_of(&resources, backup).is_none());
-            let held = if orphaned { client.permissions().await.ok() } else { None };
-            Ok((resources, vmid, found, held))
+            Ok((resources, vmid, found))
         };
-        let (resources, vmid, found, held) = found.await.map_err(failed(&core, DOING))?;
-        let note = found.backups.is_empty().then(|| none_found(vmid, &found));
+        let (resources, vmid, found) = found.await.map_err(failed(&core, DOING))?;
+        let note = if found.backups.is_empty() {
+            Some(none_found(vmid, &found))
+        } else {
+            found.hidden.as_ref().map(|hidden| format!("There may be more: {hidden}."))
+        };
+        let held = found.held.as_ref();
         let rows = found.backups.into_iter();
-        let rows = rows.map(|(storage, node, backup)| row(&resources, held.as_ref(), storage, node, backup)).collect();
+        let rows = rows.map(|(storage, node, backup)| row(&resources, held, storage, node, backup)).collect();
         let (backups, page) =
             reply::page(rows, args.limit, args.cursor.as_deref(), budget(&core), "`vmid`, `storage` or `node`")
                 .map_err(|problem| ToolError::invalid(DOING, problem))?;
@@ -174,8 +176,9 @@ pub(super) struct Backups {
     pub(super) backups: Vec<(StorageId, Node, Backup)>,
     pub(super) searched: Vec<String>,
     pub(super) problems: Vec<String>,
-    /// Why some may be hidden; only looked for when none was found.
+    /// Why some may be hidden.
     pub(super) hidden: Option<String>,
+    held: Option<Permissions>,
 }
 
 /// The storages that may hold backups.
@@ -239,11 +242,9 @@ impl Proxmox {
             }
         }
         found.backups.sort_by(|(_, _, a), (_, _, b)| (b.created, &a.volid).cmp(&(a.created, &b.volid)));
-        if found.backups.is_empty()
-            && let Ok(held) = self.permissions().await
-        {
-            found.hidden = hidden(&held, &readable, search.vmid);
-        }
+        // The server hides without a word, so that a list alone proves nothing.
+        found.held = self.permissions().await.ok();
+        found.hidden = found.held.as_ref().and_then(|held| hidden(held, &readable, search.vmid));
         found
     }
 }

@@ -54,7 +54,6 @@ pub(crate) struct Args {
     include_dismissed: Option<bool>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 

@@ -24,7 +24,6 @@ pub(crate) struct ListArgs {
     r#type: Option<Kind>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 
@@ -112,8 +111,7 @@ impl Tool for ListDatasets {
     const ABOUT: About = About {
         name: "truenas_list_datasets",
         title: "List datasets",
-        text: "List datasets and volumes of TrueNAS with space, mount point, encryption and quotas. One in detail: \
-               truenas_dataset_info.",
+        text: "List datasets and volumes of TrueNAS with space, mount point, encryption and quotas.",
         level: Level::Configure,
         toolset: Toolset::Truenas,
         worst: Effect::Read,

@@ -33,7 +33,6 @@ pub(crate) struct ListArgs {
     name: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 
@@ -168,7 +167,7 @@ impl Tool for CreateSnapshot {
     const ABOUT: About = About {
         name: "truenas_create_snapshot",
         title: "Create a snapshot",
-        text: "Take a ZFS snapshot of a TrueNAS dataset and read it back.",
+        text: "Take a ZFS snapshot of a TrueNAS dataset and see that it exists.",
         level: Level::Manage,
         toolset: Toolset::Truenas,
         worst: Effect::Change,
@@ -272,6 +271,10 @@ impl Change for CreateSnapshot {
         let created = nas.create_snapshot(proof.change(), &args.dataset, args.name(), recursive).await;
         let doubt = match created.map_err(failed)? {
             Created::Yes => None,
+            // Any one of them is enough for ZFS to take none.
+            Created::Exists if plan.datasets > 1 => {
+                return Err(failed(taken(&format!("{id} or one of this name of a dataset within it"))));
+            }
             Created::Exists => return Err(failed(taken(&id))),
             Created::Unknown(fault) => {
                 running.say(format!("{}; looking whether it was done", fault.cause));

@@ -220,14 +220,11 @@ impl Read for Status {
             part("usable space", fault);
             Vec::new()
         });
-        let root = |pool: &Pool| roots.iter().find(|dataset| dataset.name == pool.name);
-        let mut rows: Vec<_> = pools
-            .into_iter()
-            .map(|pool| (root(&pool), pool))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|(root, pool)| PoolRow::of(pool, root, false))
-            .collect();
+        let row = |pool: Pool| {
+            let root = roots.iter().find(|dataset| dataset.name == pool.name);
+            PoolRow::of(pool, root, false)
+        };
+        let mut rows: Vec<_> = pools.into_iter().map(row).collect();
         rows.extend(boot.map(|pool| PoolRow::of(pool, None, true)));
         Ok(Out {
             release: info.version.as_deref().and_then(model::release).map(str::to_owned),
