@@ -82,7 +82,10 @@ fn a_change_whose_answer_is_lost_is_looked_for_and_not_sent_again() {
             ] {
                 let content = act(&mut core, tool, json!({"vmid": vmid}));
                 assert_outcome(&content, "changed", &["successfully"]);
-                assert!(content["task"].as_str().unwrap().contains(&format!(":{task}:{vmid}:root@pam!lab:")), "{content}");
+                assert!(
+                    content["task"].as_str().unwrap().contains(&format!(":{task}:{vmid}:root@pam!lab:")),
+                    "{content}"
+                );
             }
             core.finish();
             assert_eq!(changes(&machine).len(), 4, "{fault:?}: each once");
@@ -195,7 +198,10 @@ fn a_log_that_is_gone_or_no_list_does_not_hide_how_a_task_ended() {
             let mut core = core(&machine);
             let content = act(&mut core, START, json!({"vmid": 104}));
             assert_outcome(&content, "failed", &["storage 'ghost' does not exist"]);
-            assert!(!message(&content).contains("no content") && !message(&content).contains("unable to open"), "{content}");
+            assert!(
+                !message(&content).contains("no content") && !message(&content).contains("unable to open"),
+                "{content}"
+            );
             core.finish();
         }
     }

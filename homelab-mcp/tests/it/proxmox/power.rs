@@ -35,7 +35,8 @@ fn each_change_of_power_is_seen_to_its_end_in_every_version() {
         let machine = cluster(profile);
         let lab = &machine.lab;
         let mut core = core(&machine);
-        for (vmid, label, kind, short) in [(105, "VM 105 (docker)", "qemu", "qm"), (202, "CT 202 (wiki)", "lxc", "vz")] {
+        for (vmid, label, kind, short) in [(105, "VM 105 (docker)", "qemu", "qm"), (202, "CT 202 (wiki)", "lxc", "vz")]
+        {
             let node = lab.guest(vmid).unwrap().node;
             let check = |content: &Value, words: &str, state: &str, task: &str| {
                 assert_outcome(content, "changed", &[label, words]);
@@ -138,7 +139,11 @@ fn a_task_that_fails_gives_its_reason_and_the_state() {
         assert_outcome(&failed, "failed", &["start failed: QEMU exited with code 1", "it is stopped now"]);
         assert!(is_stopped(&machine.lab, 105));
         machine.lab.fail_next_task("received interrupt");
-        assert_outcome(&act(&mut core, SHUTDOWN, json!({"vmid": 100})), "failed", &["received interrupt", "running now"]);
+        assert_outcome(
+            &act(&mut core, SHUTDOWN, json!({"vmid": 100})),
+            "failed",
+            &["received interrupt", "running now"],
+        );
         core.finish();
     }
 }
@@ -356,7 +361,10 @@ fn ha_that_never_moves_is_running_and_then_failed_but_never_done() {
     machine.lab.change(301, |guest| guest.ha.as_mut().unwrap().state = "error".into());
     let ended = follow(&mut core, &begun);
     assert_eq!(ended["outcome"], "failed", "{ended}");
-    assert_says(message(&ended), &["VM 301 (ha-that-never-moves) is HA-managed", "it is stopped now", "HA state: error"]);
+    assert_says(
+        message(&ended),
+        &["VM 301 (ha-that-never-moves) is HA-managed", "it is stopped now", "HA state: error"],
+    );
     core.finish();
 }
 
