@@ -432,7 +432,8 @@ impl Member {
             return fault;
         }
         let place = self.origin.to_string();
-        let seconds = limit.as_secs();
+        // What is left of a longer time has a fraction.
+        let seconds = limit.as_secs_f64().ceil();
         let sent = journal.sent();
         let (kind, cause) = match error {
             error if link::timed_out(error) && sent => {

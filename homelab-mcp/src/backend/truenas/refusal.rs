@@ -25,6 +25,8 @@ pub(super) mod errno {
 const NO_METHOD: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
 const TOO_MANY: i64 = -32000;
+/// REST has no codes; a right that is missing is its status 403.
+const REST: i64 = 0;
 
 /// Of the two ways to name a new snapshot, the one that is used here. A wrong argument is told once for each of them.
 const MEANT: &str = "PoolSnapshotCreateWithName";
@@ -32,7 +34,7 @@ const MEANT: &str = "PoolSnapshotCreateWithName";
 /// An error that the appliance answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// JSON-RPC's code; 0 for REST.
+    /// JSON-RPC's code, or [`REST`].
     code: i64,
     errno: Option<i64>,
     message: String,
@@ -74,7 +76,7 @@ impl Refusal {
             }
             _ => (None, vendor_text(&String::from_utf8_lossy(&response.body))),
         };
-        Self { code: 0, errno, message }
+        Self { code: REST, errno, message }
     }
 
     pub(super) fn is(&self, errno: i64) -> bool {
@@ -111,8 +113,9 @@ impl Refusal {
                 .hint("It seems to be busy; nothing was done. Try again later.");
         }
         match self.errno {
-            // With -32602 it is an object that is not to be touched, not a right that is missing.
-            Some(errno::EACCES) if self.code != INVALID_PARAMS => denied(method),
+            // With -32602, and in what REST says of an argument, it is an object that is not to be touched, not a right that
+            // is missing.
+            Some(errno::EACCES) if !matches!(self.code, INVALID_PARAMS | REST) => denied(method),
             Some(errno::ENOTAUTHENTICATED) => {
                 Fault::new(Kind::Conflict, "the login had ended").hint("Nothing was done; call again.")
             }
@@ -122,7 +125,7 @@ impl Refusal {
             }
             // 25.10 and 26 give 14 and 22 for this.
             _ if is_missing(&self.message) => Fault::new(Kind::NotFound, said),
-            Some(errno::EINVAL) if self.code == INVALID_PARAMS || self.code == 0 => Fault::new(Kind::Invalid, said),
+            Some(errno::EINVAL) if matches!(self.code, INVALID_PARAMS | REST) => Fault::new(Kind::Invalid, said),
             _ => Fault::new(Kind::Upstream, said),
         }
     }
