@@ -35,9 +35,13 @@ fn all_backups_are_listed_newest_first_with_what_is_known_of_each() {
         assert_eq!((rows.len(), &list["total"]), (9, &json!(9)), "{profile:?}");
         for (told, (storage, node, row)) in rows.iter().zip(&there) {
             assert_eq!((&told["storage"], &told["node"]), (&json!(storage), &json!(node)));
-            for (ours, theirs) in
-                [("volid", "volid"), ("vmid", "vmid"), ("type", "subtype"), ("size_bytes", "size"), ("format", "format")]
-            {
+            for (ours, theirs) in [
+                ("volid", "volid"),
+                ("vmid", "vmid"),
+                ("type", "subtype"),
+                ("size_bytes", "size"),
+                ("format", "format"),
+            ] {
                 assert_eq!(told[ours], row[theirs], "{ours} {row}");
             }
             let time = jiff::Timestamp::from_second(row["ctime"].as_i64().unwrap()).unwrap();
@@ -127,7 +131,10 @@ fn a_token_that_sees_no_backups_says_that_it_cannot_know() {
         }
         machine.lab.set_privileges(Privileges::none());
         let list = core.ok(LIST, json!({"vmid": 105}));
-        assert_says(list["note"].as_str().unwrap(), &["no storage that may hold backups could be read", "Datastore.Audit"]);
+        assert_says(
+            list["note"].as_str().unwrap(),
+            &["no storage that may hold backups could be read", "Datastore.Audit"],
+        );
         core.finish();
     }
 }

@@ -65,7 +65,11 @@ fn what_goes_and_what_would_bring_it_back_is_told_before() {
             ],
         );
         let planned = act(&mut core, DELETE, json!({"vmid": 104, "dry_run": true}));
-        assert_outcome(&planned, "planned", &["No backup of guest 104 was found", "Not known for: archive", "cannot be brought back"]);
+        assert_outcome(
+            &planned,
+            "planned",
+            &["No backup of guest 104 was found", "Not known for: archive", "cannot be brought back"],
+        );
         core.finish();
         assert!(changes(&machine).is_empty() && machine.lab.guest(105).is_some());
     }

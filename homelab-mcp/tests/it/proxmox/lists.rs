@@ -225,7 +225,10 @@ fn a_wrong_node_or_type_is_corrected_and_said() {
             assert_eq!(told["note"], correction, "{tool}");
         }
         let started = core.ok("proxmox_start_vm", json!({"vmid": 105, "node": "pve2"}));
-        assert_says(started["message"].as_str().unwrap(), &["(Corrected: 105 is qemu on node pve1, not on node pve2.)"]);
+        assert_says(
+            started["message"].as_str().unwrap(),
+            &["(Corrected: 105 is qemu on node pve1, not on node pve2.)"],
+        );
         assert_eq!(started["node"], "pve1");
         let right = core.ok("proxmox_vm_status", json!({"vmid": 100, "node": "pve1", "type": "qemu"}));
         assert!(right.get("note").is_none());
@@ -243,9 +246,7 @@ fn the_guests_of_a_node_that_is_off_are_listed_as_unknown() {
         let list = core.ok("proxmox_list_vms", json!({}));
         assert_eq!((&list["total"], &list["offline_nodes"]), (&json!(20), &json!(["pve3"])));
         let on_it: Vec<_> = list["vms"].as_array().unwrap().iter().filter(|row| row["node"] == "pve3").collect();
-        let unknown = |vmid: u32, name: &str, kind: &str| {
-            json!({"vmid": vmid, "name": name, "node": "pve3", "type": kind, "status": "unknown"})
-        };
+        let unknown = |vmid: u32, name: &str, kind: &str| json!({"vmid": vmid, "name": name, "node": "pve3", "type": kind, "status": "unknown"});
         let mut managed = unknown(301, "VM 301", "qemu");
         managed["ha_state"] = json!("started");
         let expected = [unknown(300, "VM 300", "qemu"), managed, unknown(302, "CT 302", "lxc")];
@@ -356,13 +357,25 @@ fn a_shared_storage_is_one_row_and_one_that_is_off_has_no_numbers() {
         let mut core = core(&machine);
         let list = core.ok("proxmox_list_storage", json!({}));
         let rows = list["storage"].as_array().unwrap();
-        let names: Vec<_> =
-            rows.iter().map(|row| format!("{}@{}", row["storage"].as_str().unwrap(), row["node"].as_str().unwrap())).collect();
+        let names: Vec<_> = rows
+            .iter()
+            .map(|row| format!("{}@{}", row["storage"].as_str().unwrap(), row["node"].as_str().unwrap()))
+            .collect();
         assert_eq!(
             names,
             [
-                "archive@pve1", "local@pve1", "local@pve2", "local@pve3", "local-zfs@pve1", "local-zfs@pve2",
-                "local-zfs@pve3", "nas@pve1", "pbs@pve1", "vmstore@pve1", "vmstore@pve2", "vmstore@pve3"
+                "archive@pve1",
+                "local@pve1",
+                "local@pve2",
+                "local@pve3",
+                "local-zfs@pve1",
+                "local-zfs@pve2",
+                "local-zfs@pve3",
+                "nas@pve1",
+                "pbs@pve1",
+                "vmstore@pve1",
+                "vmstore@pve2",
+                "vmstore@pve3"
             ]
         );
         assert_eq!(
@@ -481,7 +494,12 @@ fn check_says_which_privilege_is_missing_for_which_tool() {
         let ran = env.check();
         assert_says(
             &ran.stdout,
-            &["VM.PowerMgmt on /vms (for proxmox_start_vm", "VM.Snapshot on /vms", "VM.Allocate on /vms", "VM.Backup on /vms"],
+            &[
+                "VM.PowerMgmt on /vms (for proxmox_start_vm",
+                "VM.Snapshot on /vms",
+                "VM.Allocate on /vms",
+                "VM.Backup on /vms",
+            ],
         );
         let ran = env.and("CAPABILITY_LEVEL", "1").check();
         assert!(!ran.stdout.contains("VM.PowerMgmt on"), "{}", ran.stdout);

@@ -35,7 +35,8 @@ fn each_change_of_power_is_seen_to_its_end_in_every_version() {
         let machine = cluster(profile);
         let lab = &machine.lab;
         let mut core = core(&machine);
-        for (vmid, label, kind, short) in [(105, "VM 105 (docker)", "qemu", "qm"), (202, "CT 202 (wiki)", "lxc", "vz")] {
+        for (vmid, label, kind, short) in [(105, "VM 105 (docker)", "qemu", "qm"), (202, "CT 202 (wiki)", "lxc", "vz")]
+        {
             let node = lab.guest(vmid).unwrap().node;
             let check = |content: &Value, words: &str, state: &str, task: &str| {
                 assert_outcome(content, "changed", &[label, words]);
@@ -138,7 +139,11 @@ fn a_task_that_fails_gives_its_reason_and_the_state() {
         assert_outcome(&failed, "failed", &["start failed: QEMU exited with code 1", "it is stopped now"]);
         assert!(is_stopped(&machine.lab, 105));
         machine.lab.fail_next_task("received interrupt");
-        assert_outcome(&act(&mut core, SHUTDOWN, json!({"vmid": 100})), "failed", &["received interrupt", "running now"]);
+        assert_outcome(
+            &act(&mut core, SHUTDOWN, json!({"vmid": 100})),
+            "failed",
+            &["received interrupt", "running now"],
+        );
         core.finish();
     }
 }
@@ -251,6 +256,38 @@ fn what_became_so_in_between_is_what_the_task_says() {
 }
 
 #[test]
+fn a_guest_that_moves_between_the_look_and_the_request_is_asked_for_where_it_is() {
+    for profile in Profile::ALL {
+        let machine = with_between(profile, |lab, request| {
+            if request.method != "GET" {
+                for vmid in [104, 105, 106] {
+                    lab.change(vmid, |guest| guest.node = "pve2".into());
+                }
+            }
+            None
+        });
+        machine.lab.change(104, |guest| guest.disks.clear());
+        let mut core = super::env(&machine).and("CONFIRM", "never").core();
+        for (tool, vmid, method, end) in [
+            (START, 105, "POST", "/status/start"),
+            ("proxmox_create_snapshot", 106, "POST", "/snapshot"),
+            ("proxmox_delete_vm", 104, "DELETE", ""),
+        ] {
+            for vmid in [104, 105, 106] {
+                machine.lab.change(vmid, |guest| guest.node = "pve1".into());
+            }
+            let before = changes(&machine).len();
+            let content = act(&mut core, tool, json!({"vmid": vmid}));
+            assert_outcome(&content, "changed", &["successfully"]);
+            let sent = changes(&machine).split_off(before);
+            assert_eq!(sent, ["pve1", "pve2"].map(|node| format!("{method} /nodes/{node}/qemu/{vmid}{end}")));
+        }
+        assert!(runs(&machine.lab, 105) && machine.lab.guest(104).is_none(), "{profile:?}");
+        core.finish();
+    }
+}
+
+#[test]
 fn a_held_guest_can_be_stopped_or_shut_down_by_force() {
     for profile in Profile::ALL {
         let machine = cluster(profile);
@@ -356,7 +393,10 @@ fn ha_that_never_moves_is_running_and_then_failed_but_never_done() {
     machine.lab.change(301, |guest| guest.ha.as_mut().unwrap().state = "error".into());
     let ended = follow(&mut core, &begun);
     assert_eq!(ended["outcome"], "failed", "{ended}");
-    assert_says(message(&ended), &["VM 301 (ha-that-never-moves) is HA-managed", "it is stopped now", "HA state: error"]);
+    assert_says(
+        message(&ended),
+        &["VM 301 (ha-that-never-moves) is HA-managed", "it is stopped now", "HA state: error"],
+    );
     core.finish();
 }
 

@@ -39,7 +39,9 @@ const EVIL: [&str; 9] = [
 fn a_number_that_is_no_guests_is_refused_before_anything_is_asked() {
     let machine = cluster(Profile::V9_2);
     let mut core = core(&machine);
-    for vmid in [json!(99), json!(1_000_000_000), json!(0), json!(-105), json!(105.5), json!("105"), json!("105/../100")] {
+    for vmid in
+        [json!(99), json!(1_000_000_000), json!(0), json!(-105), json!(105.5), json!("105"), json!("105/../100")]
+    {
         for tool in OF_A_GUEST.into_iter().chain(["proxmox_list_backups"]) {
             let result = core.call(tool, json!({"vmid": vmid}));
             assert_eq!(result["isError"], true, "{tool} {vmid}");
@@ -92,7 +94,8 @@ fn nothing_that_a_caller_writes_gets_into_a_path() {
         }
         core.finish();
         let plain = |path: &str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_".contains(&byte));
-        let known = ["type=vm", "type=node", "type=storage", "current=1", "content=backup", "content=backup&vmid=105", ""];
+        let known =
+            ["type=vm", "type=node", "type=storage", "current=1", "content=backup", "content=backup&vmid=105", ""];
         for seen in machine.server.seen() {
             let (path, query) = seen.target.split_once('?').unwrap_or((&seen.target, ""));
             assert!(plain(path) && known.contains(&query), "{} {}", seen.method, seen.target);
@@ -140,7 +143,10 @@ fn a_token_that_is_not_accepted_is_told_with_the_variables_to_check() {
             let before = machine.requests();
             for (tool, arguments) in [("proxmox_list_vms", json!({})), ("proxmox_vm_config", json!({"vmid": 105}))] {
                 let said = core.error(tool, arguments);
-                assert_says(&said, &["does not accept the API token", reason, "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"]);
+                assert_says(
+                    &said,
+                    &["does not accept the API token", reason, "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"],
+                );
                 assert!(!said.contains(value) || name == "PROXMOX_TOKEN_ID", "{said}");
             }
             let content = act(&mut core, "proxmox_start_vm", json!({"vmid": 105}));
@@ -252,7 +258,10 @@ fn the_words_are_found_wherever_they_are_and_told_without_source_lines() {
     let answers: [(Reply, &str); 7] = [
         (Reply::text(500, "application/json", r#"{"data":null}"#).reason("storage is gone"), "storage is gone"),
         (Reply::json(500, &json!({"data": null, "message": "storage is gone\n"})).reason("x"), "storage is gone"),
-        (Reply::json(500, &json!({"data": null, "message": "no", "errors": {"storage": "is gone\n"}})), "storage: is gone"),
+        (
+            Reply::json(500, &json!({"data": null, "message": "no", "errors": {"storage": "is gone\n"}})),
+            "storage: is gone",
+        ),
         (Reply::text(500, "text/plain", "storage is gone\n"), "storage is gone"),
         (
             Reply::text(500, "application/json", r#"{"data":null}"#)
@@ -294,7 +303,11 @@ fn the_token_is_sent_in_the_vendors_form_and_nothing_else_is() {
         ("proxmox_create_snapshot", json!({"vmid": 105, "description": "ü & +"})),
     ] {
         let told: Value = core.ok(tool, arguments);
-        assert!(told.get("problems").is_none_or(|problems| tool == "proxmox_list_backups" && problems[0] == super::backups::OFF), "{told}");
+        assert!(
+            told.get("problems")
+                .is_none_or(|problems| tool == "proxmox_list_backups" && problems[0] == super::backups::OFF),
+            "{told}"
+        );
     }
     let content = act_with_consent(&mut core, "proxmox_delete_vm", json!({"vmid": 105, "purge": true}));
     assert_outcome(&content, "changed", &["deleted"]);

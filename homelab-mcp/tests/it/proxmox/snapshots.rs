@@ -55,7 +55,11 @@ fn a_snapshot_is_made_and_seen_in_every_version() {
         let machine = cluster(profile);
         let mut core = core(&machine);
         let text = "before & after = 100 % über; ls";
-        let content = act(&mut core, CREATE, json!({"vmid": 100, "snapname": "Before-9_2", "description": text, "vmstate": true}));
+        let content = act(
+            &mut core,
+            CREATE,
+            json!({"vmid": 100, "snapname": "Before-9_2", "description": text, "vmstate": true}),
+        );
         assert_outcome(&content, "changed", &["Snapshot `Before-9_2` of VM 100 (web) created successfully"]);
         assert_eq!((&content["vmid"], &content["snapshot"]), (&json!(100), &json!("Before-9_2")));
         assert!(content["task"].as_str().unwrap().contains(":qmsnapshot:100:"), "{content}");
@@ -120,8 +124,14 @@ fn what_the_task_refuses_is_told_with_what_there_is() {
         });
         let mut core = core(&machine);
         for (arguments, words) in [
-            (json!({"vmid": 110}), ["snapshot feature is not available", "the snapshot does not exist", "proxmox_vm_config"]),
-            (json!({"vmid": 203}), ["snapshot feature is not available", "the snapshot does not exist", "without snapshots"]),
+            (
+                json!({"vmid": 110}),
+                ["snapshot feature is not available", "the snapshot does not exist", "proxmox_vm_config"],
+            ),
+            (
+                json!({"vmid": 203}),
+                ["snapshot feature is not available", "the snapshot does not exist", "without snapshots"],
+            ),
             (json!({"vmid": 104}), ["storage 'ghost' does not exist", "the snapshot does not exist", "failed"]),
             (json!({"vmid": 105, "snapname": "twice"}), ["snapshot name 'twice' already used", "failed", "VM 105"]),
             (json!({"vmid": 202}), ["CT is locked (backup)", "the snapshot does not exist", "CT 202"]),
@@ -150,7 +160,9 @@ fn a_bad_name_is_refused_by_the_vendors_rule_before_anything_is_asked() {
     let machine = cluster(Profile::V8_4);
     let mut core = core(&machine);
     let long = "a".repeat(41);
-    for name in ["", "a", "1a", "a b", "a/b", "a%2fb", "../../x", "ä1", "a.b", "a\nb", "current", "pending", "vzdump", &long] {
+    for name in
+        ["", "a", "1a", "a b", "a/b", "a%2fb", "../../x", "ä1", "a.b", "a\nb", "current", "pending", "vzdump", &long]
+    {
         let result = core.call(CREATE, json!({"vmid": 100, "snapname": name}));
         assert_eq!(result["isError"], true, "{name}");
         assert_says(&result["content"][0]["text"].to_string(), &["snapname"]);
