@@ -1,7 +1,7 @@
 //! What `--check` says of Proxmox VE: whether it is reached, believed and signed in to, and which privilege the token
 //! lacks for which tool that is switched on.
 
-use super::{client, model::Permissions, place};
+use super::{client, model::Permissions};
 use crate::{
     Core,
     backend::{Checked, Finding},
@@ -37,22 +37,24 @@ const NEEDS: [(&str, Needs); 14] = [
 
 /// One row for the connection, one for the privileges.
 pub(crate) async fn check(core: &Core) -> Vec<Checked> {
-    let row = |finding| Checked { name: "proxmox", place: place(core), finding };
+    let row = |place: String, finding| Checked { name: "proxmox", place, finding };
     let client = match client(core) {
         Ok(client) => client,
-        Err(fault) => return vec![row(Finding::Unused(fault.with_advice()))],
+        Err(fault) => return vec![row("-".to_owned(), Finding::Unused(fault.with_advice()))],
     };
     let version: Result<_, Fault> = client.version().await;
     let reached = version.is_ok();
-    let mut rows =
-        vec![row(Finding::of(version, |version| format!("Proxmox VE {version}, token {}", client.token_id())))];
+    let mut rows = vec![row(
+        client.place(),
+        Finding::of(version, |version| format!("Proxmox VE {version}, token {}", client.token_id())),
+    )];
     if reached {
         let tools: Vec<_> = core.registry.listed(&core.config).map(|item| item.entry.about.name).collect();
         let finding = match client.permissions().await {
             Ok(held) => judged(&held, &tools),
             Err(fault) => Finding::Fix(fault.with_advice()),
         };
-        rows.push(row(finding));
+        rows.push(row(client.place(), finding));
     }
     rows
 }
@@ -91,7 +93,7 @@ fn judged(held: &Permissions, tools: &[&str]) -> Finding {
     Finding::Fix(format!(
         "the token lacks {}{partly}. Give it a role under Datacenter > Permissions, with privilege separation to the token \
          itself: PVEAuditor to read; VM.PowerMgmt, VM.Snapshot, VM.Allocate and VM.Backup with Datastore.AllocateSpace for \
-         the rest.",
+         the rest. What it is not to have, TOOLS_DENY can switch off.",
         missing.join("; ")
     ))
 }
