@@ -154,6 +154,9 @@ venv() {
     printf '%s' "$2" >"$dir/made-for"
 }
 
+# shellcheck source=mcp-gateway/tests/groups.sh
+source mcp-gateway/tests/groups.sh
+
 # --- packages -----------------------------------------------------------------------------
 
 apt_update() { ((EUID == 0)) && apt-get update -qq >/dev/null; }
@@ -531,6 +534,9 @@ mode_plain() {
     leave_out docker "$why"
     leave_out container "$why"
     leave_out clients "needs the Python packages and a Docker Engine: ./test.sh --full"
+    leave_out conformance "needs the conformance suite and its Node: ./test.sh --full"
+    leave_out http-clients "needs the Python packages: ./test.sh --full"
+    leave_out proxies "needs nginx and Caddy: ./test.sh --full"
     leave_out licences "needs cargo-deny: ./test.sh --full"
     summary
     ((FAILED == 0))
@@ -542,6 +548,9 @@ mode_full() {
     group docker group_docker
     group container group_container
     group clients group_clients
+    group conformance group_conformance
+    group http-clients group_http_clients
+    group proxies group_proxies
     group licences group_licences
     [[ ! -f $STATE/notes ]] || mapfile -t NOTES <"$STATE/notes"
     summary

@@ -105,7 +105,7 @@ pub fn main(arguments: Vec<String>) -> u8 {
 fn help(usage: &str) -> String {
     let mut text = format!("{}\n\nVariables (a secret X can also be given as a file in X_FILE):\n", usage.trim_end());
     for var in VARS {
-        text += &format!("  {:<24}{} [{}]\n", var.name, var.about, var.default);
+        text += &format!("  {:<26}{} [{}]\n", var.name, var.about, var.default);
     }
     text + "\nExit codes: 0 clean end, 1 failure or failed check, 64 wrong usage or configuration.\n"
 }

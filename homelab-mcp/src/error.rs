@@ -98,7 +98,9 @@ impl fmt::Display for ToolError {
         if !self.place.is_empty() {
             write!(f, " on {}", self.place)?;
         }
-        write!(f, ": {}.", self.fault.cause.trim_end_matches('.'))?;
+        let cause = self.fault.cause.trim_end_matches('.');
+        let end = if cause.ends_with(['?', '!', '…']) { "" } else { "." };
+        write!(f, ": {cause}{end}")?;
         let hint = self.fault.hint.as_deref().unwrap_or(match self.fault.kind {
             Kind::NotConfigured | Kind::Upstream | Kind::Conflict | Kind::Forbidden => "",
             Kind::Unreachable => "Other backends are not affected.",

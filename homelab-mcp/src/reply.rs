@@ -74,6 +74,7 @@ pub(crate) struct Envelope<T> {
     pub(crate) outcome: Outcome,
     /// The object, as it was found.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub(crate) target: Option<Target>,
     /// Further objects that the change touches.
     #[serde(skip_serializing_if = "Vec::is_empty")]

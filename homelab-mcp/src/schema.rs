@@ -81,8 +81,7 @@ pub(crate) fn arguments<T: JsonSchema>() -> Map<String, Value> {
 pub(crate) fn with_common(mut schema: Map<String, Value>) -> Map<String, Value> {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.insert("dry_run".into(), json!({"type": "boolean"}));
-        properties
-            .insert("confirm".into(), json!({"type": "string", "description": "Code of a needs_confirmation answer."}));
+        properties.insert("confirm".into(), json!({"type": "string"}));
         properties.insert("wait_seconds".into(), wait_seconds());
     }
     schema
@@ -93,22 +92,33 @@ pub(crate) fn wait_seconds() -> Value {
     json!({"type": "integer", "minimum": 0, "maximum": 600})
 }
 
-/// The schema of a result, without descriptions: member names carry the unit, and the README explains them.
+/// The schema of a result, without descriptions: member names carry the unit, and the README explains them. It tells the
+/// members of the result and of its rows, and not of what is inside those: what a schema leaves open may be there.
 pub(crate) fn result<T: JsonSchema>(about: &About) -> Map<String, Value> {
-    fn undescribed(value: &mut Value, keyword: bool) {
-        match value {
-            Value::Object(map) => {
-                if keyword {
-                    map.shift_remove("description");
-                    map.shift_remove("minimum");
-                    map.shift_remove("default");
-                }
-                for (name, value) in map.iter_mut() {
-                    undescribed(value, !keyword || name != "properties");
-                }
+    fn outline(schema: &mut Value, depth: usize) {
+        let Value::Object(map) = schema else { return };
+        for keyword in ["description", "minimum", "default", "enum", "additionalProperties"] {
+            map.shift_remove(keyword);
+        }
+        if depth > 0 {
+            map.shift_remove("required");
+        }
+        if depth > 1 {
+            map.shift_remove("properties");
+        }
+        if let Some(Value::Object(properties)) = map.get_mut("properties") {
+            properties.values_mut().for_each(|member| outline(member, depth + 1));
+        }
+        if let Some(items) = map.get_mut("items") {
+            outline(items, depth);
+            if items.get("properties").is_none() {
+                map.shift_remove("items");
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| undescribed(item, true)),
-            _ => {}
+        }
+        for keyword in ["anyOf", "oneOf"] {
+            if let Some(Value::Array(several)) = map.get_mut(keyword) {
+                several.iter_mut().for_each(|one| outline(one, depth));
+            }
         }
     }
     // As it is written: what may be left out when it is empty is not required.
@@ -116,10 +126,10 @@ pub(crate) fn result<T: JsonSchema>(about: &About) -> Map<String, Value> {
     if !about.untrusted.is_empty()
         && let Some(Value::Object(properties)) = schema.get_mut("properties")
     {
-        properties.insert("untrusted".into(), json!({"type": "array", "items": {"type": "string"}}));
+        properties.insert("untrusted".into(), json!({"type": "array"}));
     }
     let mut schema = Value::Object(schema);
-    undescribed(&mut schema, true);
+    outline(&mut schema, 0);
     match schema {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -72,7 +72,7 @@ pub(crate) fn listing(core: &Core) -> String {
 
 fn tool(item: &Item) -> Tool {
     let about = &item.entry.about;
-    let annotations = ToolAnnotations::with_title(about.title)
+    let annotations = ToolAnnotations::new()
         .read_only(about.worst == Effect::Read)
         .destructive(about.worst == Effect::Destroy)
         .idempotent(about.idempotent)

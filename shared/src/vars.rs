@@ -106,6 +106,12 @@ impl Vars {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
+    /// Every variable that `keep` wants, as it is: what a child process is started with. One that is not UTF-8 is left out.
+    pub fn pairs(&self, keep: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let kept = self.values.iter().filter(|(name, value)| keep(name) && !value.contains('\u{FFFD}'));
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// A value of a type that explains in its error what it takes.
     pub fn parse<T: FromStr>(&mut self, name: &str, default: T) -> T
     where
@@ -221,6 +227,13 @@ mod tests {
         let mut vars = Vars::from_pairs([("A", ""), ("B", "  "), ("C", " c ")]);
         assert_eq!((vars.text("A"), vars.text("B"), vars.text("C")), (None, None, Some("c".into())));
         assert!(vars.finish().is_ok());
+    }
+
+    #[test]
+    fn pairs_are_the_chosen_variables_as_they_are() {
+        let vars = Vars::from_pairs([("A", " 1 "), ("B", "2"), ("C", "\u{FFFD}"), ("D", "")]);
+        let kept = vars.pairs(|name| name != "B");
+        assert_eq!(kept, [("A".to_owned(), " 1 ".to_owned()), ("D".to_owned(), String::new())]);
     }
 
     #[test]

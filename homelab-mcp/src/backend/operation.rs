@@ -19,9 +19,8 @@ struct OperationStatus;
 
 #[derive(Deserialize, JsonSchema)]
 struct Args {
-    /// Id from a `running` answer; without it, the operations of this process are listed.
+    /// From a `running` answer; without it, all are listed.
     operation: Option<String>,
-    /// Wait up to this long for its end.
     #[schemars(range(min = 0, max = 600))]
     wait_seconds: Option<u16>,
 }

@@ -117,10 +117,6 @@ impl Request {
         Self::new(http::Method::POST, path)
     }
 
-    pub(crate) fn put(path: impl Into<String>) -> Self {
-        Self::new(http::Method::PUT, path)
-    }
-
     pub(crate) fn delete(path: impl Into<String>) -> Self {
         Self::new(http::Method::DELETE, path)
     }
@@ -219,6 +215,8 @@ impl Door {
                 .max_idle_connections_per_host(kept)
                 .max_idle_age(IDLE)
                 .https_only(true)
+                // A dead name server is no reason to wait longer than for a dead appliance.
+                .timeout_resolve(Some(link::CONNECT))
                 .build();
             let dialler = Dialler { origin: origin.clone(), trust: trust.clone() };
             Agent::with_parts(config, dialler, DefaultResolver::default())
@@ -245,11 +243,6 @@ impl Door {
     /// For one request, when it does not say otherwise.
     pub(crate) fn timeout(&self) -> Duration {
         self.0.timeout
-    }
-
-    /// The trust, for what connects by itself.
-    pub(crate) fn trust(&self) -> &Trust {
-        &self.0.trust
     }
 
     /// Asks for something that changes nothing. Dropping this ends the request.
@@ -407,7 +400,7 @@ impl Member {
         }
         journal.during(|| {
             // A body only where one is meant: Proxmox refuses any with GET and DELETE, OPNsense wants a length with POST.
-            let has_body = matches!(request.method, http::Method::POST | http::Method::PUT);
+            let has_body = request.method == http::Method::POST;
             let mut answer = if has_body {
                 let built = builder.body(request.body.clone())?;
                 agent.run(agent.configure_request(built).timeout_global(Some(limit)).build())

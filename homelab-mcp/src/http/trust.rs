@@ -125,10 +125,6 @@ impl Trust {
         Self { choice, prefix, judge: OnceLock::new() }
     }
 
-    pub(crate) fn choice(&self) -> &Choice {
-        &self.choice
-    }
-
     /// For one connection: its configuration, and where the reason will be found if the certificate is not believed.
     pub(crate) fn client(&self) -> Result<(Arc<ClientConfig>, Arc<Doubt>), Fault> {
         let judge = match self.judge.get() {

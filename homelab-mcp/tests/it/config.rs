@@ -105,9 +105,18 @@ fn variables_of_the_gateway_are_ignored() {
 #[test]
 fn every_variable_that_is_read_is_declared_and_the_other_way_round() {
     let source = include_str!("../../src/config.rs").split("#[cfg(test)]").next().unwrap();
-    let (_, readers) = source.split_once("];").unwrap();
+    let (_, readers) = source.split_once("pub const VARS").unwrap().1.split_once("];").unwrap();
+    let appliances = include_str!("../../src/config/appliances.rs").split("#[cfg(test)]").next().unwrap();
     let quoted = Regex::new(r#""([A-Z][A-Z0-9_]{3,})""#).unwrap();
     let mut read: BTreeSet<_> = quoted.captures_iter(readers).map(|found| found[1].to_owned()).collect();
+    let in_appliances = quoted.captures_iter(appliances).map(|found| found[1].to_owned());
+    let (prefixes, names): (BTreeSet<_>, BTreeSet<_>) = in_appliances.partition(|name| !name.contains('_'));
+    read.extend(names);
+    // Made of an appliance's prefix.
+    let ending = Regex::new(r"\{prefix\}(_[A-Z_]+)").unwrap();
+    for found in ending.captures_iter(appliances) {
+        read.extend(prefixes.iter().map(|prefix| format!("{prefix}{}", &found[1])));
+    }
     // Names of the system, from which defaults are made.
     for name in ["HOME", "XDG_STATE_HOME"] {
         assert!(read.remove(name), "{name}");

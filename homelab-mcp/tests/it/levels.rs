@@ -127,18 +127,23 @@ fn toolsets_choose_groups_and_say_so_at_a_call() {
             all.iter().filter(|tool| sets.contains(&tool["toolset"].as_str().unwrap()) || tool["toolset"] == "core");
         own.map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
     };
+    let everything = of(&["docker", "compose", "system", "opnsense", "truenas", "proxmox"]);
     let four = ("CAPABILITY_LEVEL", "4");
     for (toolsets, expected) in [
-        ("all", of(&["docker", "compose", "system"])),
-        ("", of(&["docker", "compose", "system"])),
+        ("all", everything.clone()),
+        ("", everything.clone()),
         ("auto", of(&["docker", "compose", "system"])),
         ("docker", of(&["docker"])),
         ("compose, system", of(&["compose", "system"])),
         ("system,", of(&["system"])),
-        ("proxmox", of(&[])),
+        ("proxmox", of(&["proxmox"])),
+        ("truenas, opnsense", of(&["truenas", "opnsense"])),
     ] {
         assert_eq!(names(&listed(&[four, ("TOOLSETS", toolsets)])), expected, "{toolsets:?}");
     }
+    // An appliance joins when it is configured.
+    let nas = [four, ("TOOLSETS", "auto"), ("TRUENAS_HOST", "nas"), ("TRUENAS_API_KEY", "1-x")];
+    assert_eq!(names(&listed(&nas)), of(&["docker", "compose", "system", "truenas"]));
     let mut core = Core::start(&[four, ("TOOLSETS", "system")]);
     let said = core.error("docker_list_containers", json!({}));
     assert!(said.contains("docker_list_containers") && said.contains("TOOLSETS"), "{said}");
@@ -157,7 +162,7 @@ fn allow_and_deny_take_names_and_globs_and_deny_wins() {
     assert_eq!(of(&[("TOOLS_ALLOW", "*"), ("TOOLS_DENY", "docker_*")]), &all - &docker);
     assert_eq!(of(&[("TOOLS_DENY", "docker_exe?")]), &all - &set(&["docker_exec"]));
     assert_eq!(of(&[("TOOLS_DENY", "exec")]), all, "a name is matched whole");
-    assert_eq!(of(&[("TOOLS_ALLOW", "*_info"), ("TOOLS_DENY", "system_info")]), set(&[]));
+    assert_eq!(of(&[("TOOLS_ALLOW", "system_*"), ("TOOLS_DENY", "system_info")]), set(&[]));
     // Neither raises the level.
     assert_eq!(names(&listed(&[("CAPABILITY_LEVEL", "1"), ("TOOLS_ALLOW", "docker_exec")])), set(&[]));
 

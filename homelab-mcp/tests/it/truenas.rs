@@ -1,1 +1,1 @@
-//! TrueNAS.
+//! Truenas tests

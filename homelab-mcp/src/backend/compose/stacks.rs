@@ -858,7 +858,7 @@ mod tests {
         let (end, hang) = std::sync::mpsc::channel::<()>();
         let probe = Arc::default();
         let limit = Duration::from_millis(50);
-        assert_eq!(answers(&probe, limit, move || drop(hang.recv())).await, Err(()));
+        assert_eq!(answers(&probe, limit, move || assert!(hang.recv().is_err())).await, Err(()));
         let (looked, seen) = std::sync::mpsc::channel();
         let next = looked.clone();
         assert_eq!(answers(&probe, limit, move || next.send(()).unwrap()).await, Err(()));

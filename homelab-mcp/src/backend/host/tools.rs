@@ -29,9 +29,8 @@ impl Tool for SystemInfoTool {
     const ABOUT: About = About {
         name: "system_info",
         title: "Host system info",
-        text: "Read how the host is: CPU, load, pressure, memory, swap, uptime, file systems, temperatures, network \
-               totals. For \"why is it slow?\" or \"is the disk full?\". *_gb are GiB; what cannot be measured is \
-               absent. No processes.",
+        text: "Read how the host is: CPU, load, pressure, memory, swap, uptime, file systems, temperatures, \
+               network totals. For \"why is it slow?\". *_gb are GiB. No processes.",
         level: Level::Monitor,
         toolset: Toolset::System,
         worst: Effect::Read,

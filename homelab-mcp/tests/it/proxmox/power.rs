@@ -408,20 +408,19 @@ fn follow(core: &mut Core, begun: &Value) -> Value {
 
 #[test]
 fn a_wait_that_runs_out_is_running_with_the_task_and_can_be_followed_to_the_end() {
-    for profile in [Profile::V7_4] {
-        let machine = cluster(profile);
-        machine.lab.set_task_time(Duration::from_millis(1600));
-        let mut core = core(&machine);
-        let begun = act(&mut core, START, json!({"vmid": 105, "wait_seconds": 1}));
-        assert_outcome(&begun, "running", &["operation_status", "(task UPID:pve1:", ":qmstart:105:"]);
-        assert!(is_stopped(&machine.lab, 105), "neither success nor failure");
-        let ended = follow(&mut core, &begun);
-        assert_eq!((&ended["outcome"], &ended["result"]["outcome"]), (&json!("changed"), &json!("changed")));
-        assert_eq!(ended["result"]["status"], "running");
-        assert!(ended["output"].to_string().contains("task UPID:pve1:"), "{ended}");
-        assert!(runs(&machine.lab, 105));
-        core.finish();
-    }
+    let profile = Profile::V7_4;
+    let machine = cluster(profile);
+    machine.lab.set_task_time(Duration::from_millis(1600));
+    let mut core = core(&machine);
+    let begun = act(&mut core, START, json!({"vmid": 105, "wait_seconds": 1}));
+    assert_outcome(&begun, "running", &["operation_status", "(task UPID:pve1:", ":qmstart:105:"]);
+    assert!(is_stopped(&machine.lab, 105), "neither success nor failure");
+    let ended = follow(&mut core, &begun);
+    assert_eq!((&ended["outcome"], &ended["result"]["outcome"]), (&json!("changed"), &json!("changed")));
+    assert_eq!(ended["result"]["status"], "running");
+    assert!(ended["output"].to_string().contains("task UPID:pve1:"), "{ended}");
+    assert!(runs(&machine.lab, 105));
+    core.finish();
 }
 
 #[test]

@@ -58,8 +58,7 @@ impl Tool for ComposeDown {
         name: "docker_compose_down",
         title: "Take a stack down",
         text: "Stop and remove a stack's containers and networks. Files and volumes stay, so docker_compose_up \
-               brings it back; with remove_volumes all data in its volumes is deleted for good. To only stop, use \
-               docker_stop_container.",
+               brings it back; with remove_volumes their data is lost for good.",
         level: Level::Manage,
         toolset: Toolset::Compose,
         worst: Effect::Destroy,

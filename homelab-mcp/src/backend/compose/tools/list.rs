@@ -23,7 +23,6 @@ pub(crate) struct Args {
     name: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 
@@ -60,9 +59,8 @@ impl Tool for ListStacks {
     const ABOUT: About = About {
         name: "docker_list_stacks",
         title: "List compose stacks",
-        text: "List compose stacks with folder, services and state (running, partial, exited, created, down, \
-               orphaned: its folder is gone). Gives the names for the other stack tools; managed=false can only be \
-               looked at.",
+        text: "List compose stacks with folder, services and state: the names for the other stack tools. \
+               managed=false can only be looked at.",
         level: Level::Monitor,
         toolset: Toolset::Compose,
         worst: Effect::Read,

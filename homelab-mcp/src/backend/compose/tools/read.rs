@@ -70,9 +70,8 @@ impl Tool for ReadCompose {
     const ABOUT: About = About {
         name: "docker_read_compose",
         title: "Read a compose file",
-        text: "Read a stack's compose file with its sha256, its .env (values masked) and the earlier versions kept. \
-               Leave [redacted:…] placeholders as they are when you write it back. Not what runs: \
-               docker_list_stacks.",
+        text: "Read a stack's compose file, its sha256, its .env (values masked) and the versions kept. Write \
+               [redacted:…] back as it is.",
         level: Level::Configure,
         toolset: Toolset::Compose,
         worst: Effect::Read,

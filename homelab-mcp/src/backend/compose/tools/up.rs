@@ -56,8 +56,8 @@ impl Tool for ComposeUp {
     const ABOUT: About = About {
         name: "docker_compose_up",
         title: "Bring a stack up",
-        text: "Create and start a stack's containers as its compose file says, pulling images, and read the states \
-               back. Recreates what changed, removes services gone from the file. A long pull answers `running`.",
+        text: "Create and start a stack's containers as its compose file says, pulling images; recreates what \
+               changed, removes services gone from the file.",
         level: Level::Manage,
         toolset: Toolset::Compose,
         worst: Effect::Change,

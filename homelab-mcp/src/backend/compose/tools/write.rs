@@ -65,8 +65,8 @@ impl Tool for WriteCompose {
     const ABOUT: About = About {
         name: "docker_write_compose",
         title: "Write a compose file",
-        text: "Create or replace a stack's compose file, whole. Checked by docker compose first; returns a diff; the \
-               earlier version is kept. Read it first and pass its sha256. Starts nothing: docker_compose_up does.",
+        text: "Create or replace a stack's whole compose file, checked by docker compose; returns a diff; the \
+               old one is kept. Read first and pass its sha256. Starts nothing.",
         level: Level::Manage,
         toolset: Toolset::Compose,
         worst: Effect::Destroy,

@@ -38,7 +38,6 @@ pub(crate) struct ListArgs {
     stack: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 
@@ -107,9 +106,8 @@ impl Tool for ListContainers {
     const ABOUT: About = About {
         name: "docker_list_containers",
         title: "List containers",
-        text: "List containers with state, health, ports, stack and restart count. Use it first, to find names or \
-               what keeps restarting. Ports read [address:]public:private, open on all without an address. No \
-               resource use.",
+        text: "List containers with state, health, ports ([address:]public:private), stack and restart count: \
+               to find names or what keeps restarting. No resource use.",
         level: Level::Monitor,
         toolset: Toolset::Docker,
         worst: Effect::Read,
@@ -214,8 +212,8 @@ impl Tool for InspectContainer {
     const ABOUT: About = About {
         name: "docker_inspect_container",
         title: "Inspect a container",
-        text: "Read a container's whole configuration and state: mounts, networks, limits, environment (secrets \
-               masked). It is long: name `fields`. For the compose file use docker_read_compose.",
+        text: "Read a container's whole configuration and state (secrets masked). It is long: name `fields`. \
+               For the compose file use docker_read_compose.",
         level: Level::Configure,
         toolset: Toolset::Docker,
         worst: Effect::Read,

@@ -32,13 +32,13 @@ pub(crate) struct ExecArgs {
     /// For the image's /bin/sh.
     #[schemars(length(max = 32000), extend("examples" = ["df -h /data"]))]
     command: Option<String>,
-    /// Instead: program and arguments, without a shell.
+    /// Instead, without a shell.
     #[schemars(length(min = 1, max = 200), inner(length(max = 32000)))]
     argv: Option<Vec<String>>,
     workdir: Option<String>,
     /// Name, uid or uid:gid.
     user: Option<String>,
-    /// Seconds until it is ended (default 30).
+    /// Seconds (default 30).
     #[schemars(range(min = 1, max = 3600))]
     timeout: Option<u32>,
 }
@@ -83,9 +83,8 @@ impl Tool for Exec {
     const ABOUT: About = About {
         name: "docker_exec",
         title: "Run a command in a container",
-        text: "Run a command in a running container; returns exit code, stdout, stderr. `command` for a shell, \
-               `argv` for images without one. Ended after `timeout` with its children. Cannot be undone: prefer \
-               reading tools.",
+        text: "Run a command in a running container, ended after `timeout`; returns exit code, stdout, stderr. \
+               Cannot be undone: prefer reading tools.",
         level: Level::Manage,
         toolset: Toolset::Docker,
         // What a command does is the caller's doing; as an effect it counts as a change.

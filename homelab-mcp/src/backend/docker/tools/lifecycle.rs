@@ -150,7 +150,7 @@ pub(crate) struct StopContainer;
 pub(crate) struct StopArgs {
     #[serde(flatten)]
     one: OneContainer,
-    /// Seconds before it is killed (default 10).
+    /// Seconds (default 10).
     #[schemars(range(min = 0, max = 3600))]
     timeout: Option<u32>,
 }
@@ -232,8 +232,8 @@ impl Tool for RestartContainer {
     const ABOUT: About = About {
         name: "docker_restart_container",
         title: "Restart a container",
-        text: "Stop a container and start it again, and watch that it stays up. Image and configuration stay; for a \
-               changed compose file use docker_compose_up.",
+        text: "Stop a container and start it again, and watch that it stays up. A changed compose file needs \
+               docker_compose_up.",
         level: Level::Operate,
         toolset: Toolset::Docker,
         worst: Effect::Change,

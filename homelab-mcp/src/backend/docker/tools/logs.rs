@@ -36,7 +36,7 @@ pub(crate) struct LogArgs {
     since: Option<String>,
     /// Likewise.
     until: Option<String>,
-    /// Case-insensitive regex; searches far more than `lines`.
+    /// Case-insensitive regex.
     #[schemars(extend("examples" = ["error|warn"]))]
     filter: Option<String>,
     stream: Option<StreamArg>,

@@ -37,7 +37,6 @@ pub(crate) const TOOLS: &[Entry] = &[
 /// The argument of tools about one container.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct OneContainer {
-    /// Name or id.
     container: String,
 }
 

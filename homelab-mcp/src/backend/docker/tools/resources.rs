@@ -24,7 +24,6 @@ pub(crate) struct ResourceArgs {
     stack: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 
@@ -149,8 +148,7 @@ impl Tool for ListNetworks {
     const ABOUT: About = About {
         name: "docker_list_networks",
         title: "List networks",
-        text: "List networks with driver, subnets and stack. Attached containers: docker_inspect_container, field \
-               NetworkSettings.Networks.",
+        text: "List networks with driver, subnets and stack; not what is attached.",
         level: Level::Configure,
         toolset: Toolset::Docker,
         worst: Effect::Read,

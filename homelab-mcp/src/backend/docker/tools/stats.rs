@@ -23,7 +23,6 @@ pub(crate) struct ContainerStats;
 
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct StatsArgs {
-    /// Name or id.
     container: Option<String>,
     /// Several; with neither, all that run.
     #[schemars(length(min = 1, max = 200))]
@@ -75,8 +74,8 @@ impl Tool for ContainerStats {
     const ABOUT: About = About {
         name: "docker_container_stats",
         title: "Container resource use",
-        text: "Measure CPU, memory, network, disk I/O and processes of containers over a second, to find what makes \
-               the host slow. cpu_percent 100 is one CPU; *_mb are MiB, traffic since the start.",
+        text: "Measure CPU (100 is one CPU), memory, network, disk I/O and processes of containers over a \
+               second: what makes the host slow.",
         level: Level::Monitor,
         toolset: Toolset::Docker,
         worst: Effect::Read,

@@ -30,7 +30,6 @@ pub(crate) struct Args {
     /// Services per page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// next_cursor of the last page.
     cursor: Option<String>,
 }
 

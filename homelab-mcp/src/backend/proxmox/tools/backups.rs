@@ -36,7 +36,6 @@ pub(crate) struct ListArgs {
     node: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// Last next_cursor.
     cursor: Option<String>,
 }
 
@@ -179,7 +178,7 @@ pub(super) struct Backups {
     pub(super) problems: Vec<String>,
     /// Why some may be hidden.
     pub(super) hidden: Option<String>,
-    held: Option<Permissions>,
+    pub(super) held: Option<Permissions>,
 }
 
 /// The storages that may hold backups.

@@ -92,7 +92,6 @@ pub(crate) struct ListArgs {
     tag: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// Last next_cursor.
     cursor: Option<String>,
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct ListArgs {
     guest: GuestArgs,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// Last next_cursor.
     cursor: Option<String>,
 }
 

@@ -22,7 +22,6 @@ pub(crate) struct Args {
     node: Option<String>,
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
-    /// Last next_cursor.
     cursor: Option<String>,
 }
 

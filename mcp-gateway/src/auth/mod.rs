@@ -1,0 +1,229 @@
+//! Who is calling, and how much may they do: the API key or an access token of ours, or a refusal that says how to sign in.
+
+mod failures;
+mod metadata;
+mod oauth;
+mod token;
+
+pub(crate) use oauth::MAX_BODY;
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{self, HeaderValue},
+};
+use serde::{Deserialize, Serialize};
+use shared::{Level, Secret};
+
+use crate::{
+    auth::{
+        failures::Failures,
+        token::{Bad, TokenKey},
+    },
+    body::{self, Refused, Reply},
+    config::{Client, Config, Origin},
+    metrics::Metrics,
+    state,
+};
+
+/// One notion of a caller for sessions, limits and audit: `api-key` or `client:<id>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub(crate) struct Principal(Arc<str>);
+
+impl Principal {
+    fn api_key() -> Self {
+        Self("api-key".into())
+    }
+
+    pub(crate) fn client(id: &str) -> Self {
+        Self(format!("client:{id}").into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Principal {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Principal> for String {
+    fn from(principal: Principal) -> Self {
+        principal.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Somebody who has signed in.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    /// How much these credentials allow.
+    pub(crate) level: Level,
+    /// How much the same caller could get by signing in again. Above it, asking for more is pointless.
+    pub(crate) reachable: Level,
+}
+
+/// Checks credentials, and hands out tokens for them.
+pub(crate) struct Auth {
+    api_key: Option<(Secret, Caller)>,
+    client: Option<Client>,
+    token_key: TokenKey,
+    token_ttl: Duration,
+    issuer: Origin,
+    resource: String,
+    failures: Failures,
+}
+
+impl Auth {
+    pub(crate) fn new(config: &mut Config, issuer: Origin) -> Self {
+        let client = config.client.take();
+        let key = match config.token_key.take() {
+            Some(key) => key,
+            // Nobody can get a token: nothing to keep.
+            None if client.is_none() => rand::random(),
+            None => state::token_key(config.state_dir.as_deref()),
+        };
+        let api_key = config.api_key.take().map(|api_key| {
+            let (level, principal) = (api_key.level, Principal::api_key());
+            (api_key.key, Caller { principal, level, reachable: level })
+        });
+        Self {
+            api_key,
+            client,
+            token_key: TokenKey::new(key),
+            token_ttl: config.token_ttl,
+            resource: format!("{issuer}/mcp"),
+            issuer,
+            failures: Failures::default(),
+        }
+    }
+
+    /// The caller, or the answer that refuses.
+    pub(crate) fn caller(&self, headers: &HeaderMap, source: IpAddr, metrics: &Metrics) -> Result<Caller, Refused> {
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return Err(self.challenge(None, "Sign in: send `Authorization: Bearer …`.").into());
+        };
+        let bearer = value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let Some(token) = bearer else {
+            metrics.refused_sign_in("malformed");
+            let description = "Send `Authorization: Bearer` and one token.";
+            return Err(self.challenge(Some("invalid_request"), description).into());
+        };
+        if let Some((key, caller)) = &self.api_key
+            && key.matches(token)
+        {
+            return Ok(caller.clone());
+        }
+        match self.token(token) {
+            Ok(caller) => Ok(caller),
+            // Whoever has one of ours signed in once; this is no guess.
+            Err(Bad::Expired) => {
+                metrics.refused_sign_in("expired");
+                Err(self.challenge(Some("invalid_token"), "The access token has expired. Get a new one.").into())
+            }
+            Err(Bad::Forged) => {
+                metrics.refused_sign_in("bearer");
+                let slowed = self.slowed(source);
+                Err(slowed
+                    .unwrap_or_else(|| self.challenge(Some("invalid_token"), "The API key or token is not valid."))
+                    .into())
+            }
+        }
+    }
+
+    fn token(&self, token: &str) -> Result<Caller, Bad> {
+        let claims = self.token_key.verify(token)?;
+        let Some(client) = self.client.as_ref().filter(|client| claims.principal == Principal::client(&client.id))
+        else {
+            return Err(Bad::Expired);
+        };
+        // What was good once and is over by a change of the configuration counts as expired.
+        if claims.audience != self.resource || claims.fingerprint != self.fingerprint(client) {
+            return Err(Bad::Expired);
+        }
+        let level = claims.level.min(client.level);
+        Ok(Caller { principal: claims.principal, level, reachable: client.level })
+    }
+
+    fn fingerprint(&self, client: &Client) -> String {
+        self.token_key.fingerprint("client", client.secret.expose())
+    }
+
+    /// Notes a failed sign-in; the answer, if there were too many from that address.
+    fn slowed(&self, source: IpAddr) -> Option<Reply> {
+        let wait = self.failures.note(source)?;
+        // Once, not for every further guess.
+        if wait == failures::FORGIVE {
+            log::warn!("sign-ins from {source} fail again and again: slowed down");
+        }
+        let description = "Too many failed sign-ins from this address. Valid credentials still work.";
+        let reply = body::problem(StatusCode::TOO_MANY_REQUESTS, "slow_down", description);
+        Some(body::retry_after(reply, wait))
+    }
+
+    /// 401, with the way to sign in.
+    fn challenge(&self, error: Option<&str>, description: &str) -> Reply {
+        let mut reply = body::problem(StatusCode::UNAUTHORIZED, error.unwrap_or("unauthorized"), description);
+        self.add_challenge(&mut reply, error, self.offered());
+        reply
+    }
+
+    /// 403: the token is good, and its level is below what the call needs but not beyond reach.
+    pub(crate) fn insufficient_scope(&self, needed: Level) -> Reply {
+        let description = format!("This call needs level {needed}. Sign in again with the scope {}.", scope(needed));
+        let mut reply = body::problem(StatusCode::FORBIDDEN, "insufficient_scope", &description);
+        self.add_challenge(&mut reply, Some("insufficient_scope"), Some(needed));
+        reply
+    }
+
+    fn add_challenge(&self, reply: &mut Reply, error: Option<&str>, scope: Option<Level>) {
+        let mut parts = Vec::new();
+        if let Some(error) = error {
+            parts.push(format!(r#"error="{error}""#));
+        }
+        // Without OAuth there is nothing to point to.
+        if self.client.is_some() {
+            parts.push(format!(r#"resource_metadata="{}{}""#, self.issuer, metadata::RESOURCE_PATH));
+            parts.extend(scope.map(|level| format!(r#"scope="{}""#, scopes(level))));
+        }
+        let challenge = if parts.is_empty() { "Bearer".to_owned() } else { format!("Bearer {}", parts.join(", ")) };
+        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+            reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+
+    /// Whether tokens can be got here.
+    pub(crate) fn has_oauth(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// The highest level that can be had by OAuth.
+    fn offered(&self) -> Option<Level> {
+        self.client.as_ref().map(|client| client.level)
+    }
+}
+
+/// The scope that stands for a level.
+fn scope(level: Level) -> String {
+    format!("homelab:{}", level.name())
+}
+
+/// The scope of a level and of those it includes.
+fn scopes(level: Level) -> String {
+    let names: Vec<_> = Level::ALL.into_iter().filter(|other| *other <= level).map(scope).collect();
+    names.join(" ")
+}
