@@ -10,17 +10,18 @@ use std::{
 };
 
 use lab::{
-    Appliance as _, Fault, Reply, Rule,
-    proxmox::{Daemon, Profile},
+    Appliance as _, Fault, Reply, Request, Rule,
+    proxmox::{Daemon, Privileges, Profile, Proxmox, Run},
 };
 use serde_json::json;
 
 use super::{act, assert_outcome, assert_says, changes, cluster, core, env, message, with_between};
+use crate::appliances::Machine;
 
 const START: &str = "proxmox_start_vm";
 
 /// Requests of the list of guests.
-fn listed(machine: &crate::appliances::Machine<lab::proxmox::Proxmox>) -> usize {
+fn listed(machine: &Machine<Proxmox>) -> usize {
     machine.seen("GET", "/api2/json/cluster/resources").len()
 }
 
@@ -71,7 +72,11 @@ fn a_change_whose_answer_is_lost_is_looked_for_and_not_sent_again() {
             machine.server.fault(Rule::new("/api2/json/nodes/*/status/*", fault.clone()).method("POST"));
             machine.server.fault(Rule::new("/api2/json/nodes/*/snapshot", fault.clone()).method("POST"));
             machine.server.fault(Rule::new("/api2/json/nodes/*", fault.clone()).method("DELETE"));
-            machine.lab.change(100, |guest| guest.run = lab::proxmox::Run::Running(1_700_000_000));
+            machine.lab.change(100, |guest| guest.run = Run::Running(1_700_000_000));
+            if profile == Profile::V7_4 {
+                // It is still running when it is found.
+                machine.lab.set_task_time(Duration::from_millis(300));
+            }
             let mut core = env(&machine).and("CONFIRM", "never").core();
             for (tool, vmid, task) in [
                 (START, 105, "qmstart"),
@@ -145,15 +150,31 @@ fn a_596_after_which_it_happened_nevertheless_is_found_out() {
 }
 
 #[test]
-fn an_earlier_task_of_the_same_kind_is_not_taken_for_the_lost_one() {
-    let machine = cluster(Profile::V9_0);
+fn an_earlier_task_or_somebody_elses_is_not_taken_for_the_lost_one() {
+    let machine = with_between(Profile::V9_0, |lab, request| {
+        let lost = request.method == "POST" && lab.tasks().len() > 1;
+        lost.then(|| {
+            if request.path().contains("/106/") {
+                // Somebody else wanted the same at that moment, in vain.
+                lab.fail_next_task("somebody else's trouble");
+                let header = ("Authorization".to_owned(), "PVEAPIToken=root@pam!other=other".to_owned());
+                lab.answer(&Request { headers: vec![header], ..request.clone() });
+            }
+            Reply::text(200, "application/json", "the answer is lost")
+        })
+    });
+    machine.lab.set_token("root@pam!other", "other", Privileges::administrator());
     let mut core = core(&machine);
-    act(&mut core, START, json!({"vmid": 105}));
-    machine.lab.change(105, |guest| guest.run = lab::proxmox::Run::Stopped);
-    machine.server.fault(Rule::new("/api2/json/nodes/*/105/status/start", Fault::CutBefore));
-    let content = act(&mut core, START, json!({"vmid": 105}));
-    assert_outcome(&content, "unknown", &["it is stopped now"]);
-    assert!(content.get("task").is_none(), "{content}");
+    for vmid in [105, 106] {
+        act(&mut core, START, json!({"vmid": vmid}));
+        machine.lab.change(vmid, |guest| guest.run = Run::Stopped);
+    }
+    let calls = [105, 106].map(|vmid| core.begin(START, json!({"vmid": vmid})));
+    for id in calls {
+        let content = core.answer(id)["result"]["structuredContent"].clone();
+        assert_outcome(&content, "unknown", &["it is stopped now"]);
+        assert!(content.get("task").is_none() && !message(&content).contains("trouble"), "{content}");
+    }
     core.finish();
 }
 

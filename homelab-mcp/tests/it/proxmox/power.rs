@@ -256,6 +256,38 @@ fn what_became_so_in_between_is_what_the_task_says() {
 }
 
 #[test]
+fn a_guest_that_moves_between_the_look_and_the_request_is_asked_for_where_it_is() {
+    for profile in Profile::ALL {
+        let machine = with_between(profile, |lab, request| {
+            if request.method != "GET" {
+                for vmid in [104, 105, 106] {
+                    lab.change(vmid, |guest| guest.node = "pve2".into());
+                }
+            }
+            None
+        });
+        machine.lab.change(104, |guest| guest.disks.clear());
+        let mut core = super::env(&machine).and("CONFIRM", "never").core();
+        for (tool, vmid, method, end) in [
+            (START, 105, "POST", "/status/start"),
+            ("proxmox_create_snapshot", 106, "POST", "/snapshot"),
+            ("proxmox_delete_vm", 104, "DELETE", ""),
+        ] {
+            for vmid in [104, 105, 106] {
+                machine.lab.change(vmid, |guest| guest.node = "pve1".into());
+            }
+            let before = changes(&machine).len();
+            let content = act(&mut core, tool, json!({"vmid": vmid}));
+            assert_outcome(&content, "changed", &["successfully"]);
+            let sent = changes(&machine).split_off(before);
+            assert_eq!(sent, ["pve1", "pve2"].map(|node| format!("{method} /nodes/{node}/qemu/{vmid}{end}")));
+        }
+        assert!(runs(&machine.lab, 105) && machine.lab.guest(104).is_none(), "{profile:?}");
+        core.finish();
+    }
+}
+
+#[test]
 fn a_held_guest_can_be_stopped_or_shut_down_by_force() {
     for profile in Profile::ALL {
         let machine = cluster(profile);
