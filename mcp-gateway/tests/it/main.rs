@@ -8,6 +8,7 @@
 
 mod gateway;
 
+mod docs;
 mod faults;
 mod guard;
 mod load;
