@@ -23,6 +23,9 @@ use crate::access::Entry;
 
 /// How long a client may take to send a body.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What is still taken, unread, of a body that is refused for its size, and for how long.
+const REST: usize = 64 << 20;
+const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer.
 pub(crate) type Reply = Response<Body>;
@@ -157,6 +160,21 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Takes the rest of a body and drops it, within bounds. Many clients read no answer before they have sent everything:
+/// for them a connection that closes meanwhile is just broken.
+async fn leave_out(mut body: Incoming) {
+    let drained = async {
+        let mut left = REST;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(REST_PATIENCE, drained).await;
+}
+
 /// Reads a whole request body of at most `max` bytes.
 pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, max: usize) -> Result<Bytes, Refused> {
     let too_large = || {
@@ -164,6 +182,10 @@ pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, max: usize) ->
         problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &description)
     };
     if announced(headers).is_some_and(|length| length > max) {
+        // Who waits to be told to go on sends nothing when told not to.
+        if !headers.contains_key(header::EXPECT) {
+            leave_out(body).await;
+        }
         return Err(too_large().into());
     }
     let read = async {
@@ -173,6 +195,7 @@ pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, max: usize) ->
             let frame = frame.map_err(|_| problem(StatusCode::BAD_REQUEST, "bad_request", "The body was cut off."))?;
             let Ok(data) = frame.into_data() else { continue };
             if first.len() + rest.len() + data.len() > max {
+                leave_out(body).await;
                 return Err(too_large().into());
             }
             if first.is_empty() {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -36,6 +37,8 @@ pub(crate) const MODERN: &str = "2026-07-28";
 
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often somebody who waits for a place looks whether one can be freed.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Sessions that have a process of their own at the same time.
 const MOST_OWN: usize = 32;
 /// Workers for older versions go when nobody used them for so long.
@@ -181,8 +184,7 @@ impl Pool {
             Ok(permit) => permit,
             Err(_) => {
                 let _waiting = Waiting::enter(&self.waiting, self.most_waiting).ok_or(Busy)?;
-                self.make_room();
-                within(PATIENCE, self.own_permits.clone().acquire_owned()).await.and_then(Result::ok).ok_or(Busy)?
+                within(PATIENCE, self.room()).await.flatten().ok_or(Busy)?
             }
         };
         let spare = {
@@ -199,11 +201,26 @@ impl Pool {
         Ok(worker)
     }
 
-    /// Ends a session's own worker that waits for that session's next call.
-    fn make_room(&self) {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(idle) = own.iter().find(|worker| !worker.is_gone() && worker.load() == 0) {
-            idle.stop();
+    /// A place for a session's own worker, as soon as one of the others can go.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let mut place = pin!(self.own_permits.clone().acquire_owned());
+        loop {
+            self.retire_one();
+            if let Some(place) = within(LOOK_AGAIN, &mut place).await {
+                return place.ok();
+            }
+        }
+    }
+
+    /// Ends the session's own worker that has waited longest for that session's next call.
+    fn retire_one(&self) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.retain(|worker| !worker.is_gone());
+        if let Some(at) = own.iter().position(|worker| worker.load() == 0) {
+            // To the end, so that another waiter finds another one.
+            let idle = own.remove(at);
+            idle.retire();
+            own.push(idle);
         }
     }
 

@@ -117,6 +117,8 @@ enum Command {
     },
     /// Begin with `initialize` and these parameters.
     Greet(Box<RawValue>),
+    /// Another session wants its place: it ends, if it has nothing to do.
+    Retire,
     Stop,
 }
 
@@ -297,6 +299,11 @@ impl Worker {
         self.send_bounded(response.len(), Command::Reply(response));
     }
 
+    /// Ends it, unless it has something to do.
+    pub(crate) fn retire(&self) {
+        self.send(Command::Retire);
+    }
+
     /// Ends it. Whoever still waits is told.
     pub(crate) fn stop(&self) {
         self.send(Command::Stop);
@@ -471,6 +478,7 @@ impl Actor {
                 biased;
                 command = self.inbox.recv(), if may_take => match command {
                     Some(Command::Stop) => break Err(Lost::Died),
+                    Some(Command::Retire) if self.pending.is_empty() => break Err(Lost::NotSent),
                     Some(command) => self.take(command),
                     None => break Err(Lost::NotSent),
                 },
@@ -558,6 +566,8 @@ impl Actor {
             }
             Command::Greet(params) => self.greet(&params),
             Command::Adopt { outlet, permit } => self.role = Role::Own { outlet, _permit: permit },
+            // It has something to do.
+            Command::Retire => {}
             // Taken by the loop.
             Command::Stop => {}
         }
