@@ -250,17 +250,17 @@ impl Actor {
             }
             self.barred = None;
         }
-        if self.early_ends > 0 {
-            self.setup.waits_for(Some("connecting again (its connections end early)"));
-            tokio::time::sleep((Duration::from_millis(100) * 2_u32.saturating_pow(self.early_ends)).min(BACK_OFF))
-                .await;
-        }
         self.logins.retain(|at| at.elapsed() < MINUTE);
         if let Some(oldest) = self.logins.front().filter(|_| self.logins.len() >= LOGINS) {
             let wait = MINUTE.saturating_sub(oldest.elapsed()).as_secs() + 1;
             let cause = format!("this server signed in {LOGINS} times within a minute, and TrueNAS limits that");
             return Err(Fault::new(Kind::Conflict, cause)
                 .hint(format!("Nothing was asked; call again in {wait} s. Its connections seem to be cut.")));
+        }
+        if self.early_ends > 0 {
+            self.setup.waits_for(Some("connecting again (its connections end early)"));
+            tokio::time::sleep((Duration::from_millis(100) * 2_u32.saturating_pow(self.early_ends)).min(BACK_OFF))
+                .await;
         }
         let limit = self.setup.door.timeout();
         let place = self.setup.door.place();
