@@ -234,7 +234,7 @@ impl Config {
                 .word("CONFIRM_WITHOUT_DIALOG", &[("code", WithoutDialog::Code), ("deny", WithoutDialog::Deny)])
                 .unwrap_or(WithoutDialog::Code),
             confirm_key: confirm_key(v),
-            state_dir: state_dir(v),
+            state_dir: v.state_dir(),
             audit_log: v.path("AUDIT_LOG"),
             redact: v.word("REDACT", &[("on", true), ("off", false)]).unwrap_or(true),
             changes_per_minute: v.number("CHANGES_PER_MINUTE", 30, 0..=100_000) as u32,
@@ -322,22 +322,6 @@ fn confirm_key(vars: &mut Vars) -> Option<Secret> {
         return None;
     }
     Some(key)
-}
-
-fn state_dir(vars: &mut Vars) -> Option<PathBuf> {
-    if let Some(given) = vars.path("STATE_DIR") {
-        if !given.is_absolute() {
-            vars.problem(format!("STATE_DIR: `{}` is not an absolute path.", given.display()));
-        }
-        return Some(given);
-    }
-    if cfg!(target_os = "macos") {
-        return vars.path("HOME").map(|home| home.join("Library/Application Support/homelab-mcp"));
-    }
-    vars.path("XDG_STATE_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| vars.path("HOME").map(|home| home.join(".local/state")))
-        .map(|base| base.join("homelab-mcp"))
 }
 
 fn docker(vars: &mut Vars) -> Endpoint {

@@ -21,7 +21,6 @@ mod reply;
 mod schema;
 mod server;
 mod state;
-mod stop;
 mod target;
 mod times;
 mod tool;
@@ -29,11 +28,11 @@ mod transport;
 
 use std::{io, sync::Arc, time::Duration};
 
-use shared::Level;
+use shared::{Level, Stop};
 
 pub use config::{Config, VARS};
 
-use crate::{backend::Backends, gate::Gate, operations::Operations, registry::Registry, state::State, stop::Stop};
+use crate::{backend::Backends, gate::Gate, operations::Operations, registry::Registry, state::State};
 
 /// How long running changes get when the program is told to stop.
 const GRACE: Duration = Duration::from_secs(10);

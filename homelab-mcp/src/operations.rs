@@ -13,13 +13,13 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shared::Stop;
 use tokio::sync::watch;
 
 use crate::{
     progress::Progress,
     redact,
     state::{self, State},
-    stop::Stop,
     target::Target,
     tool::Outcome,
 };

@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 use shared::jsonrpc::{self, IdFinder, Message, Reject};
 use tokio::sync::{Notify, mpsc};
 
-use crate::stop::Stop;
+use shared::Stop;
 
 /// Requests that may be open at once. Reads and changes have tighter bounds of their own; this one bounds memory.
 const MAX_OPEN: usize = 256;

@@ -157,7 +157,7 @@ impl Config {
             client,
             token_key: token_key(v),
             token_ttl: span(v, "TOKEN_TTL", "1h", 60..=30 * 86_400),
-            state_dir: state_dir(v),
+            state_dir: v.state_dir(),
             metrics: v.parse("METRICS_ADDR", MetricsAddr(Some(SocketAddr::from(([127, 0, 0, 1], 9464))))).0,
             drain: span(v, "DRAIN", "25s", 0..=3600),
             max_body: v.number("MAX_BODY", 4 << 20, 1024..=(1 << 28)) as usize,
@@ -253,22 +253,6 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
     }
     Some(key)
-}
-
-fn state_dir(vars: &mut Vars) -> Option<PathBuf> {
-    if let Some(given) = vars.path("STATE_DIR") {
-        if !given.is_absolute() {
-            vars.problem(format!("STATE_DIR: `{}` is not an absolute path.", given.display()));
-        }
-        return Some(given);
-    }
-    if cfg!(target_os = "macos") {
-        return vars.path("HOME").map(|home| home.join("Library/Application Support/homelab-mcp"));
-    }
-    vars.path("XDG_STATE_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| vars.path("HOME").map(|home| home.join(".local/state")))
-        .map(|base| base.join("homelab-mcp"))
 }
 
 fn origins(vars: &mut Vars) -> Vec<Origin> {

@@ -24,14 +24,14 @@ mod worker;
 
 use std::{sync::Arc, time::Duration};
 
-use shared::Level;
+use shared::{Level, Stop};
 use tokio::{net::TcpListener, sync::mpsc};
 
 pub use config::{Config, VARS};
 
 use crate::{
     auth::Auth, body::Bodies, config::Origin, guard::Guard, mcp::Sessions, metrics::Metrics, pool::Pool,
-    route::Readiness, stop::Stop,
+    route::Readiness,
 };
 
 /// How long answers that are ready may take to be written once the drain is over.
@@ -80,7 +80,7 @@ pub(crate) async fn run(config: Config) -> Result<(), String> {
     }
 
     log::info!("stopping: no new connections; what is under way gets {} s", drain.as_secs());
-    gateway.stop.drain();
+    gateway.stop.stop();
     drop(connected);
     let drained = tokio::select! {
         _ = connections.recv() => true,

@@ -13,7 +13,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-use shared::Level;
+use shared::{Level, Stop};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -24,7 +24,7 @@ use crate::{
     message::{self, Posted, Stamp},
     metrics::Metrics,
     process::{self, Process},
-    stop::{Stop, within},
+    stop::within,
     worker::{Ask, Ground, Lost, Next, Outlet, Status, Worker},
 };
 

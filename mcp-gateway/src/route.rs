@@ -129,7 +129,7 @@ pub(crate) struct Readiness(Mutex<Option<(Instant, bool)>>);
 
 impl Readiness {
     async fn answer(&self, gateway: &Gateway) -> Reply {
-        if gateway.stop.is_draining() {
+        if gateway.stop.is_stopping() {
             return body::value(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "stopping"}));
         }
         let mut last = self.0.lock().await;

@@ -96,7 +96,7 @@ where
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = gateway.stop.draining() => {
+        () = gateway.stop.stopping() => {
             // The request under way is finished, none follows.
             connection.as_mut().graceful_shutdown();
             tokio::select! {

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
-use shared::{Level, jsonrpc::IdFinder};
+use shared::{Level, Stop, jsonrpc::IdFinder};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -26,7 +26,6 @@ use crate::{
     message::{self, Answer, Line, Members, Rest, Stamp},
     metrics::Metrics,
     process::{Limit, Process},
-    stop::Stop,
 };
 
 /// The longest line that is taken from a core.
@@ -735,7 +734,7 @@ impl Actor {
     /// Takes no more; what was not taken yet can go to another worker.
     fn refuse_the_rest(&mut self) {
         self.inbox.close();
-        let lost = if self.ground.stop.is_draining() { Lost::Stopping } else { Lost::NotSent };
+        let lost = if self.ground.stop.is_stopping() { Lost::Stopping } else { Lost::NotSent };
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Request { pending, .. } = command {
                 let _ = pending.answer.send(Err(lost.clone()));

@@ -5,7 +5,9 @@ pub mod jsonrpc;
 pub mod level;
 pub mod logging;
 pub mod secret;
+pub mod stop;
 pub mod vars;
 
 pub use level::Level;
 pub use secret::Secret;
+pub use stop::Stop;

@@ -167,6 +167,23 @@ impl Vars {
         self.text(name).map(PathBuf::from)
     }
 
+    /// `STATE_DIR`, which both programs share; else the platform's folder for such things, if there is a home.
+    pub fn state_dir(&mut self) -> Option<PathBuf> {
+        if let Some(given) = self.path("STATE_DIR") {
+            if !given.is_absolute() {
+                self.problem(format!("STATE_DIR: `{}` is not an absolute path.", given.display()));
+            }
+            return Some(given);
+        }
+        if cfg!(target_os = "macos") {
+            return self.path("HOME").map(|home| home.join("Library/Application Support/homelab-mcp"));
+        }
+        self.path("XDG_STATE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| self.path("HOME").map(|home| home.join(".local/state")))
+            .map(|base| base.join("homelab-mcp"))
+    }
+
     /// A comma list, trimmed, without empty items.
     pub fn list(&mut self, name: &str) -> Vec<String> {
         self.text(name).map_or_else(Vec::new, |text| {

@@ -7,14 +7,14 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
 use hyper::StatusCode;
 use serde_json::value::RawValue;
-use shared::jsonrpc;
+use shared::{Stop, jsonrpc};
 use tokio::sync::mpsc;
 
 use crate::{
     access::RpcError,
     body::{self, Reply},
     message::{self, Answer},
-    stop::{Stop, within},
+    stop::within,
     worker::{Exchange, Lost, Next},
 };
 
@@ -154,7 +154,7 @@ pub(crate) fn refusal_line(status: StatusCode, code: i32, line: Vec<u8>) -> Repl
 /// The stream of a session that belongs to no call. It ends with the session, with the next such stream, or when the
 /// gateway stops.
 pub(crate) fn session(events: mpsc::Receiver<Bytes>, stop: Stop) -> Reply {
-    let stopped: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move { stop.draining().await });
+    let stopped: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move { stop.stopping().await });
     // The comment gets the head on its way.
     let rest = stream::unfold((events, stopped, true), |(mut events, mut stopped, first)| async move {
         if first {

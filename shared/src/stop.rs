@@ -12,8 +12,8 @@ enum Phase {
 }
 
 /// Where the program stands. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Stop(Arc<watch::Sender<Phase>>);
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<watch::Sender<Phase>>);
 
 impl Default for Stop {
     fn default() -> Self {
@@ -22,13 +22,13 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// No new requests; reads end, changes may finish.
-    pub(crate) fn stop(&self) {
+    /// Nothing new; what runs may finish.
+    pub fn stop(&self) {
         self.reach(Phase::Stopping);
     }
 
     /// Whatever still runs is given up.
-    pub(crate) fn abandon(&self) {
+    pub fn abandon(&self) {
         self.reach(Phase::Abandoned);
     }
 
@@ -43,17 +43,17 @@ impl Stop {
     }
 
     /// Whether nothing new may begin.
-    pub(crate) fn is_stopping(&self) -> bool {
+    pub fn is_stopping(&self) -> bool {
         *self.0.borrow() >= Phase::Stopping
     }
 
     /// Comes when the program is to stop.
-    pub(crate) async fn stopping(&self) {
+    pub async fn stopping(&self) {
         self.wait(Phase::Stopping).await;
     }
 
-    /// Comes when running changes are given up.
-    pub(crate) async fn abandoned(&self) {
+    /// Comes when whatever still runs is given up.
+    pub async fn abandoned(&self) {
         self.wait(Phase::Abandoned).await;
     }
 
