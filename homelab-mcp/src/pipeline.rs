@@ -28,6 +28,12 @@ use crate::{
 pub(crate) struct Locks(std::sync::Mutex<HashMap<String, Arc<AsyncMutex<()>>>>);
 
 impl Locks {
+    /// Whether a change to one of these is under way.
+    fn any_held(&self, keys: &[String]) -> bool {
+        let locks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        keys.iter().any(|key| locks.get(key).is_some_and(|lock| lock.try_lock().is_err()))
+    }
+
     /// Takes them in one order, so that two changes never wait for each other in a circle.
     async fn hold(&self, mut keys: Vec<String>) -> Vec<tokio::sync::OwnedMutexGuard<()>> {
         keys.sort();
@@ -141,7 +147,8 @@ pub(crate) async fn change<T: Change>(core: Arc<Core>, call: Call, mut arguments
     if let Some(message) = core.gate.protects(&targets).await {
         return short(Outcome::Refused, message);
     }
-    if let Some(message) = unchanged {
+    // Not while something else changes it: what is so now may not be so when that has ended. Then it takes its turn.
+    if let Some(message) = unchanged.filter(|_| !core.locks.any_held(&keys(&targets))) {
         return short(Outcome::Unchanged, message);
     }
     if common.dry_run {
@@ -258,7 +265,7 @@ async fn act<T: Change>(
         Ended { outcome, message, result }
     };
     let known = || T::known(&args);
-    let _alone = core.locks.hold(judged.iter().map(Target::key).collect()).await;
+    let _alone = core.locks.hold(keys(&judged)).await;
     // A person may have thought about it, or another change may have come between: what was judged must still be so.
     let Resolved { targets, effect: now, unchanged, plan, .. } = match T::resolve(&core, &call, &args).await {
         Ok(resolved) => resolved,
@@ -273,7 +280,7 @@ async fn act<T: Change>(
     if core.stop.is_stopping() {
         return ended(Outcome::Refused, stopping(), known());
     }
-    if now != effect || keys(&targets) != keys(&judged) {
+    if now != effect || identities(&targets) != identities(&judged) {
         let message =
             "refused: the objects changed while this was being decided, so it would do something else now. Nothing \
                        was done; call again."
@@ -315,7 +322,12 @@ fn ended_by_crash<O: serde::Serialize>(tool: &str, targets: &[Target], out: O) -
     Ended { outcome: Outcome::Unknown, message, result }
 }
 
-/// Which objects these are, in any order.
+/// Which objects these are, in any order, by key and name: a vmid may be another guest's by now.
+fn identities(targets: &[Target]) -> std::collections::BTreeSet<(String, &str)> {
+    targets.iter().map(|target| (target.key(), target.name.as_str())).collect()
+}
+
+/// What is locked for them.
 fn keys(targets: &[Target]) -> Vec<String> {
     let mut keys: Vec<_> = targets.iter().map(Target::key).collect();
     keys.sort();

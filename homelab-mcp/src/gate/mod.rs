@@ -236,7 +236,8 @@ impl Gate {
 
 /// What a confirmation holds for: this tool, these arguments, these very objects, this effect, this caller.
 fn bound(case: &Case<'_>) -> String {
-    let keys: Vec<_> = case.targets.iter().map(Target::key).collect();
+    // With their names: an id such as a vmid may be another guest's by the time the code comes back.
+    let keys: Vec<_> = case.targets.iter().map(|target| (target.key(), &target.name)).collect();
     json!([case.about.name, case.effect.name(), keys, sorted(case.arguments), case.call.principal]).to_string()
 }
 

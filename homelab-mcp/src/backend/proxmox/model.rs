@@ -392,7 +392,8 @@ impl Current {
             lock: text(value, "lock"),
             tags: tags(value),
             agent: flag(value, "agent").unwrap_or(false),
-            ha_managed: flag(ha, "managed").unwrap_or(false),
+            // One that is ignored is left to whoever acts, past the HA stack.
+            ha_managed: flag(ha, "managed").unwrap_or(false) && text(ha, "state").as_deref() != Some("ignored"),
             ha_state: text(ha, "state"),
         })
     }

@@ -232,3 +232,16 @@ fn the_audit_names_the_guest_that_was_deleted() {
     }
     core.finish();
 }
+
+#[test]
+fn a_code_does_not_delete_another_guest_that_got_the_number() {
+    let machine = cluster(Profile::V9_2);
+    let mut core = core(&machine);
+    let asked = act(&mut core, DELETE, json!({"vmid": 105}));
+    assert_outcome(&asked, "needs_confirmation", &["VM 105 (docker"]);
+    machine.lab.change(105, |guest| guest.name = Some("photos".to_owned()));
+    let refused = act(&mut core, DELETE, json!({"vmid": 105, "confirm": asked["confirm"]}));
+    assert_outcome(&refused, "refused", &["confirmation code"]);
+    assert!(machine.lab.guest(105).is_some() && changes(&machine).is_empty());
+    core.finish();
+}

@@ -521,3 +521,18 @@ fn the_audit_has_a_line_before_and_one_after() {
     assert!(!log.contains(lab::proxmox::TOKEN_SECRET));
     core.finish();
 }
+
+#[test]
+fn what_is_already_so_is_not_while_something_else_changes_it() {
+    let machine = cluster(Profile::V9_2);
+    machine.lab.set_task_time(Duration::from_millis(1600));
+    let mut core = core(&machine);
+    let begun = act(&mut core, START, json!({"vmid": 105, "wait_seconds": 0}));
+    assert_outcome(&begun, "running", &["VM 105"]);
+    until("the start has been asked for", || !changes(&machine).is_empty());
+    // It is stopped at this moment, and would not be soon.
+    let stopped = act(&mut core, STOP, json!({"vmid": 105}));
+    assert_outcome(&stopped, "changed", &["VM 105 (docker)"]);
+    assert!(is_stopped(&machine.lab, 105));
+    core.finish();
+}
