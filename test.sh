@@ -344,6 +344,7 @@ engine() {
 #   (an engine that is already there has the same chain and bridge names), and they and its
 #   mounts are gone with its last process, even if that was killed;
 # - published ports are listed, and reachable only inside that namespace;
+# - the root is a shared mount there, as systemd makes it, so that `rslave` can be asked for;
 # - its data is in memory: faster, works where the root is itself an overlay (in a
 #   container), and gives containers a root filesystem of another size than the host's.
 # - what an engine keeps in fixed places is covered there: dockerd would use a containerd that
@@ -376,6 +377,7 @@ start_engine() {
     # shellcheck disable=SC2016
     setsid setpriv --pdeathsig TERM unshare --net --mount --propagation slave -- \
         sh -euc '
+            mount --make-rshared /
             mount -t tmpfs -o mode=711,size=2g tmpfs "$1/data"
             for directory in /run/containerd /etc/docker /opt/containerd; do
                 mkdir -p "$directory"
@@ -536,6 +538,7 @@ mode_plain() {
     leave_out clients "needs the Python packages and a Docker Engine: ./test.sh --full"
     leave_out conformance "needs the conformance suite and its Node: ./test.sh --full"
     leave_out http-clients "needs the Python packages: ./test.sh --full"
+    leave_out gateway-container "$why"
     leave_out proxies "needs nginx and Caddy: ./test.sh --full"
     leave_out licences "needs cargo-deny: ./test.sh --full"
     summary
@@ -550,6 +553,7 @@ mode_full() {
     group clients group_clients
     group conformance group_conformance
     group http-clients group_http_clients
+    group gateway-container group_gateway_container
     group proxies group_proxies
     group licences group_licences
     [[ ! -f $STATE/notes ]] || mapfile -t NOTES <"$STATE/notes"

@@ -11,7 +11,13 @@ use argh::FromArgs;
 use shared::vars::Vars;
 use tokio::runtime::Runtime;
 
-use crate::{Config, VARS, config::CoreCommandToCheck, journal::Log, pool, run};
+use crate::{
+    Config, VARS,
+    config::{self, CoreCommandToCheck},
+    health,
+    journal::Log,
+    pool, run,
+};
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
@@ -27,6 +33,9 @@ struct Options {
     /// check the configuration and the core, and exit
     #[argh(switch)]
     check: bool,
+    /// ask the gateway that runs with this PORT and BIND for its health, and exit
+    #[argh(switch)]
+    health: bool,
     /// print the version
     #[argh(switch)]
     version: bool,
@@ -46,6 +55,13 @@ pub fn main(arguments: Vec<String>) -> u8 {
     let mut vars = Vars::from_process();
     if let Some(file) = &options.env_file {
         vars.add_env_file(file);
+    }
+    if options.health {
+        let listener = config::listener(&mut vars);
+        return match vars.finish().map_err(|problems| problems.to_string()).and_then(|()| health::ask(listener)) {
+            Ok(()) => OK,
+            Err(problem) => complain(FAILED, &problem),
+        };
     }
     let rust_log = vars.text("RUST_LOG");
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

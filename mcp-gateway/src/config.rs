@@ -141,9 +141,9 @@ impl Config {
                  the output of `openssl rand -hex 32`.",
             );
         }
-        let bind = v.parse("BIND", Bind(IpAddr::from([127, 0, 0, 1]))).0;
+        let listen = listener(v);
         let public_url = public_url(v);
-        if public_url.is_none() && client.is_some() && !bind.is_loopback() {
+        if public_url.is_none() && client.is_some() && !listen.ip().is_loopback() {
             v.problem(
                 "PUBLIC_URL: needed, since OAuth is configured and BIND is no loopback address. Set it to the origin \
                  that clients use, such as https://mcp.example.com.",
@@ -151,7 +151,7 @@ impl Config {
         }
         let config = Self {
             level,
-            listen: SocketAddr::new(bind, v.number("PORT", 3005, 0..=65_535) as u16),
+            listen,
             public_url,
             api_key,
             client,
@@ -179,6 +179,12 @@ impl Config {
 pub struct CoreCommandToCheck {
     pub(crate) command: CoreCommand,
     pub(crate) level: Level,
+}
+
+/// Where to listen.
+pub(crate) fn listener(vars: &mut Vars) -> SocketAddr {
+    let bind = vars.parse("BIND", Bind(IpAddr::from([127, 0, 0, 1]))).0;
+    SocketAddr::new(bind, vars.number("PORT", 3005, 0..=65_535) as u16)
 }
 
 fn ceiling(vars: &mut Vars, name: &str, level: Level) -> Level {

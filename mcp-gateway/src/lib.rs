@@ -10,6 +10,7 @@ mod body;
 pub mod cli;
 mod config;
 mod guard;
+mod health;
 mod journal;
 mod mcp;
 mod message;

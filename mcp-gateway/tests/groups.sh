@@ -101,3 +101,16 @@ group_proxies() {
     bounded python3 "$GATEWAY_TESTS/proxies/run.py" nginx "$nginx" compose/proxies/nginx.conf "$GATEWAY" "$FIXTURE"
     bounded python3 "$GATEWAY_TESTS/proxies/run.py" caddy "$(command -v caddy)" compose/proxies/Caddyfile "$GATEWAY" "$FIXTURE"
 }
+
+# --- container ----------------------------------------------------------------------------
+
+group_gateway_container() {
+    need_engine || return 0
+    # The checks compare with this machine's own name and disk, and mount its folders.
+    [[ $HOMELAB_TEST_DOCKER_HOST == unix://* ]] || { cannot "the engine is not on this machine"; return 0; }
+    gateway_programs
+    # Ports that the private engine publishes are in its network namespace, and so is this.
+    local there=()
+    [[ -z $ENGINE_PID ]] || there=(nsenter "--net=/proc/$ENGINE_PID/ns/net" --)
+    bounded "${there[@]}" python3 "$GATEWAY_TESTS/container.py" "$GATEWAY" "$CORE" "$CACHE/busybox"
+}

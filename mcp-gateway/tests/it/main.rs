@@ -8,6 +8,7 @@
 
 mod gateway;
 
+mod compose;
 mod docs;
 mod faults;
 mod guard;

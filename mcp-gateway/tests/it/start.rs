@@ -66,6 +66,31 @@ fn check_says_whether_it_would_start() {
 }
 
 #[test]
+fn health_is_that_of_the_gateway_on_the_configured_port() {
+    let mut gateway = Gateway::fake(&[]);
+    let ask = |env: &[(&str, &str)]| {
+        // Its own listener is all it may need to know: no key, no core.
+        let output = command(env, gateway.state.path()).arg("--health").output().unwrap();
+        assert!(output.stdout.is_empty(), "{output:?}");
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let port = gateway.port.to_string();
+    let well = (Some(0), String::new());
+    assert_eq!(ask(&[("PORT", &port)]), well);
+    assert_eq!(ask(&[("PORT", &port), ("BIND", "0.0.0.0")]), well);
+    for (env, why) in
+        [([("PORT", "http"), ("BIND", "::1")], "PORT: `http`"), ([("PORT", "0"), ("BIND", "")], "Set PORT")]
+    {
+        let (code, text) = ask(&env);
+        assert!(code == Some(1) && text.contains(why), "{text}");
+    }
+    gateway.signal("TERM");
+    gateway.end();
+    let output = command(&[("PORT", &port)], gateway.state.path()).arg("--health").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
 fn help_names_every_variable() {
     let state = tempfile::tempdir().unwrap();
     let output = command(&[], state.path()).arg("--help").output().unwrap();
