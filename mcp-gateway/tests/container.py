@@ -32,18 +32,20 @@ STEP_SECONDS = 120
 CALL_SECONDS = 60
 
 
-def command(*words, cwd=None, environment=None, stdin=None, fine=True):
+def command(*words, cwd=None, environment=None, fine=True):
     """Runs a program; what it printed, or Failed."""
-    done = subprocess.run(
-        words,
-        cwd=cwd,
-        env=environment,
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        timeout=STEP_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=STEP_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{shlex.join(map(str, words))}: not within {STEP_SECONDS} s") from None
     if fine and done.returncode != 0:
         raise Failed(f"{shlex.join(map(str, words))}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done
@@ -279,6 +281,13 @@ def health_follows_the_gateway(deployment):
     print("  ok: health follows the gateway", flush=True)
 
 
+def checks_are_as_described(deployment):
+    said = deployment.compose("exec", "-T", "homelab-mcp", "homelab-mcp", "--check")
+    expect("docker" in said.lower(), "`exec … homelab-mcp --check` tries the engine", said)
+    said = deployment.compose("run", "--rm", "-T", "--env", "PUBLIC_URL=", "homelab-mcp", "--check", fine=False)
+    expect("PUBLIC_URL: needed" in said, "`run … --check` says what is wrong with a configuration", said)
+
+
 def a_stack_comes_and_goes(client, stacks, stack, image):
     # Heeds SIGTERM, so that nobody waits for its end.
     script = "trap exit TERM; while :; do sleep 1 & wait $$!; done"
@@ -344,6 +353,7 @@ def follow(gateway, core, busybox, work, name, images):
         tells_of_the_host(client, deployment.inside("hostname").stdout.strip())
         is_confined(deployment, stacks)
         health_follows_the_gateway(deployment)
+        checks_are_as_described(deployment)
 
         deployment.compose("stop")
         expect(deployment.inspect(".State.ExitCode") == 0, "`docker compose stop` is heeded in order")

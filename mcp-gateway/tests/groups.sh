@@ -109,8 +109,10 @@ group_gateway_container() {
     # The checks compare with this machine's own name and disk, and mount its folders.
     [[ $HOMELAB_TEST_DOCKER_HOST == unix://* ]] || { cannot "the engine is not on this machine"; return 0; }
     gateway_programs
-    # Ports that the private engine publishes are in its network namespace, and so is this.
-    local there=()
-    [[ -z $ENGINE_PID ]] || there=(nsenter "--net=/proc/$ENGINE_PID/ns/net" --)
+    # Ports that a private engine publishes are in its network namespace, and so is this; also
+    # when it is the one of another `test.sh --engine`.
+    local there=() socket=${HOMELAB_TEST_DOCKER_HOST#unix://} pid=$ENGINE_PID
+    [[ -n $pid ]] || pid=$(cat "${socket%/*}/docker.pid" 2>/dev/null || true)
+    [[ -z $pid ]] || ((EUID != 0)) || there=(nsenter "--net=/proc/$pid/ns/net" --)
     bounded "${there[@]}" python3 "$GATEWAY_TESTS/container.py" "$GATEWAY" "$CORE" "$CACHE/busybox"
 }
