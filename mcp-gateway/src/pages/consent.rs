@@ -53,7 +53,7 @@ impl Consent<'_> {
         let password = password_field(self.error);
         let form = Text(self.form);
         let main = format!(
-            "<h1>Let <bdi>{name}</bdi> use your homelab?</h1>\n\
+            "<h1>Let this app use your homelab?</h1>\n\
              <dl>\n<div><dt>App</dt><dd><b><bdi>{name}</bdi></b> {trust}</dd></div>\n\
              <div><dt>Returns to</dt><dd><b>{host}</b> {place}</dd></div>\n</dl>\n\
              <form method=\"post\" action=\"/authorize\">\n<input type=\"hidden\" name=\"form\" value=\"{form}\">\n\
@@ -63,7 +63,8 @@ impl Consent<'_> {
              <p class=\"hint\">You can end a connection at any time on the <a href=\"/connections\">connections page</a>.</p>\n"
         );
         let error = if self.error.is_some() { "Error: " } else { "" };
-        let title = format!("{error}Let {} use your homelab?", self.name);
+        // Not with its name: that may be chosen to be read as something else.
+        let title = format!("{error}Let this app use your homelab?");
         page(status, &title, &main, &[self.redirect.csp_source()])
     }
 

@@ -83,7 +83,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// The password field, with what was wrong about the last one.
+/// The password field, with what was wrong about the last one. The name beside it is for password managers.
 fn password_field(error: Option<&str>) -> String {
     let (said, described, state) = match error {
         // The field is where to go on; a screen reader says what describes it.
@@ -95,7 +95,8 @@ fn password_field(error: Option<&str>) -> String {
         None => (String::new(), "hint", ""),
     };
     format!(
-        "<div class=\"field\">\n<label for=\"password\">Owner password</label>\n{said}\
+        "<input type=\"text\" name=\"username\" value=\"owner\" autocomplete=\"username\" readonly hidden>\n\
+         <div class=\"field\">\n<label for=\"password\">Owner password</label>\n{said}\
          <input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"current-password\" required \
          maxlength=\"1024\" aria-describedby=\"{described}\"{state}>\n\
          <p class=\"hint\" id=\"hint\">The OWNER_PASSWORD of this server. No app gets to see it.</p>\n</div>\n"
