@@ -65,6 +65,9 @@ struct Registration {
     secret: bool,
     #[serde(rename = "t")]
     at: u64,
+    /// So that two registrations are two clients.
+    #[serde(rename = "u")]
+    unique: u64,
 }
 
 /// All apps that there are.
@@ -148,7 +151,7 @@ impl Apps {
         }
         let name = shown(request.client_name.as_deref().unwrap_or_default());
         let at = now();
-        let registration = Registration { name, redirects, secret: method != "none", at };
+        let registration = Registration { name, redirects, secret: method != "none", at, unique: rand::random() };
         let id = format!("{REGISTERED}{}", key.seal("client", &registration));
         if id.len() > LONGEST_ID {
             return Err(("invalid_redirect_uri", "The redirect_uris are too long together.".to_owned()));

@@ -7,8 +7,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use shared::Level;
-use subtle::ConstantTimeEq as _;
+use shared::{Level, Secret};
 
 use super::{
     Auth, Principal,
@@ -185,8 +184,7 @@ impl Auth {
 fn proves(verifier: &str, challenge: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let digest = BASE64.encode(Sha256::digest(verifier));
-    let same: bool = digest.as_bytes().ct_eq(challenge.as_bytes()).into();
-    same && (43..=128).contains(&verifier.len()) && verifier.bytes().all(fine)
+    Secret::new(digest).matches(challenge) && (43..=128).contains(&verifier.len()) && verifier.bytes().all(fine)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 
 mod gateway;
 
+mod attacks;
+mod consent;
 mod faults;
 mod guard;
 mod load;
