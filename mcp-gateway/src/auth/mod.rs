@@ -54,6 +54,10 @@ impl Principal {
         Self(format!("client:{id}").into())
     }
 
+    fn app(fingerprint: &str) -> Self {
+        Self(format!("app:{fingerprint}").into())
+    }
+
     fn grant(id: &str) -> Self {
         Self(format!("grant:{id}").into())
     }
@@ -89,6 +93,8 @@ impl fmt::Display for Principal {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
+    /// Whose sessions are its own. An app keeps them when the owner lets it do more, which is another grant.
+    pub(crate) tenant: Principal,
     /// How much these credentials allow.
     pub(crate) level: Level,
     /// How much the same caller could get by signing in again. Above it, asking for more is pointless.
@@ -119,7 +125,7 @@ impl Auth {
         };
         let api_key = config.api_key.take().map(|api_key| {
             let (level, principal) = (api_key.level, Principal::api_key());
-            (api_key.key, Caller { principal, level, reachable: level })
+            (api_key.key, Caller { tenant: principal.clone(), principal, level, reachable: level })
         });
         let token_key = TokenKey::new(key);
         let owner = config.owner.take().map(|given| {
@@ -187,7 +193,7 @@ impl Auth {
             return Err(Bad::Expired);
         }
         let level = claims.level.min(client.level);
-        Ok(Caller { principal: claims.principal, level, reachable: client.level })
+        Ok(Caller { tenant: claims.principal.clone(), principal: claims.principal, level, reachable: client.level })
     }
 
     /// The bearer of a token that the owner allowed, while its grant lives.
@@ -195,7 +201,8 @@ impl Auth {
         let owner = self.owner.as_ref().filter(|_| claims.audience == self.resource)?;
         let grant = owner.grants.using(id).filter(|grant| grant.fingerprint == claims.fingerprint)?;
         let level = claims.level.min(grant.level).min(owner.ceiling);
-        Some(Caller { principal: claims.principal.clone(), level, reachable: owner.ceiling })
+        let tenant = Principal::app(&self.token_key.fingerprint("app", &grant.app));
+        Some(Caller { principal: claims.principal.clone(), tenant, level, reachable: owner.ceiling })
     }
 
     fn fingerprint(&self, client: &Client) -> String {

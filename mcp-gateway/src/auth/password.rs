@@ -109,9 +109,8 @@ impl Password {
 
     /// In a time that tells neither where they differ nor how long the password is.
     fn is(&self, tried: &str) -> bool {
-        let [tried, right] = [tried, self.password.expose()]
-            .map(|text| Sha256::digest(text))
-            .map(|digest| BASE64_STANDARD.encode(digest));
+        let [tried, right] =
+            [tried, self.password.expose()].map(Sha256::digest).map(|digest| BASE64_STANDARD.encode(digest));
         Secret::new(right).matches(&tried)
     }
 }

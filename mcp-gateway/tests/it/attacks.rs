@@ -408,8 +408,9 @@ fn guessing_from_many_addresses_is_slow_and_the_owners_browser_still_gets_in() {
         )
     };
     let known = post(&gateway, "/connections", &[], &[("action", "sign-in"), ("password", PASSWORD)]);
-    let cookies = known.head.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str());
-    let device = cookies.filter(|value| value.starts_with("__Host-homelab-device=")).next().unwrap().to_owned();
+    let mut cookies =
+        known.head.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str());
+    let device = cookies.find(|value| value.starts_with("__Host-homelab-device=")).unwrap().to_owned();
     let device = device.split(';').next().unwrap();
 
     let one: Vec<_> = (0..7).map(|_| attempt("192.0.2.1", "guess", None).status).collect();

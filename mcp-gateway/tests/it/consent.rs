@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::gateway::{Answer, Gateway, call};
+use crate::gateway::{Answer, Gateway, call, initialize};
 
 pub(crate) const ID: &str = "homelab";
 pub(crate) const SECRET: &str = "secret-0123456789-0123456789";
@@ -202,6 +202,27 @@ fn a_higher_level_is_asked_for_and_given_on_the_same_page() {
 }
 
 #[test]
+fn an_app_keeps_its_session_when_it_may_do_more_and_another_app_does_not_get_it() {
+    let gateway = with_owner(&[("DYNAMIC_REGISTRATION", "on")]);
+    let (low, _) = connected(&gateway, "1");
+    let (high, _) = connected(&gateway, "2");
+    let body = json!({"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}).to_string();
+    let registered = gateway.connect().request("POST", "/oauth/register", &[], body.as_bytes()).json();
+    let other = [("client_id", registered["client_id"].as_str().unwrap()), ("client_secret", "")];
+    let (foreign, _) = tokens(&exchange(&gateway, &code(&gateway, "2", &other[..1]), &other));
+    let opened = with(&gateway, &low, &initialize("2025-11-25", json!({})));
+    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    let restart = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("mcp-session-id", session.as_str())];
+        let message = call(1, "docker_restart_container", json!({"container": "x"})).to_string();
+        gateway.connect().request("POST", "/mcp", &headers, message.as_bytes()).status
+    };
+    assert_eq!([restart(&low), restart(&high), restart(&foreign)], [403, 200, 404]);
+    assert_eq!(restart(crate::gateway::KEY), 404);
+}
+
+#[test]
 fn tokens_and_connections_outlive_a_restart() {
     let mut gateway = with_owner(&[]);
     let (access, first) = connected(&gateway, "2");
@@ -296,9 +317,9 @@ fn the_owner_sees_and_ends_connections() {
     assert_eq!((wrong.status, wrong.header("set-cookie")), (403, None));
     let signed_in = post(&gateway, "/connections", &[], &[("action", "sign-in"), ("password", PASSWORD)]);
     assert_eq!((signed_in.status, signed_in.header("location")), (303, Some("/connections")));
-    let cookies =
+    let mut cookies =
         signed_in.head.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str());
-    let cookie = cookies.filter(|value| value.starts_with("__Host-homelab-owner=")).next().unwrap();
+    let cookie = cookies.find(|value| value.starts_with("__Host-homelab-owner=")).unwrap();
     assert!(
         ["; HttpOnly", "; Secure", "; SameSite=Strict", "; Path=/"].iter().all(|part| cookie.contains(part)),
         "{cookie}"
