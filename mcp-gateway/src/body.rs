@@ -157,6 +157,22 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Reads and forgets the body of a request that is refused, within bounds. Answered while it still sends, a client may
+/// find its connection closed and never see the answer.
+pub(crate) async fn discard(mut body: Incoming) {
+    const MOST: usize = 1 << 20;
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MOST {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), read).await;
+}
+
 /// Reads a whole request body of at most `max` bytes.
 pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, max: usize) -> Result<Bytes, Refused> {
     let too_large = || {

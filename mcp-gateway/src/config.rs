@@ -151,9 +151,11 @@ impl Config {
         let to_check = CoreCommandToCheck { command: core.clone(), level };
         let api_key = v.secret("API_KEY").map(|key| ApiKey { key, level: ceiling(v, "API_KEY_LEVEL", level) });
         let client = client(v, level);
+        let token_secret = v.secret("TOKEN_KEY");
         let others = [
             ("API_KEY", api_key.as_ref().map(|key| &key.key)),
             ("OAUTH_CLIENT_SECRET", client.as_ref().map(|client| &client.secret)),
+            ("TOKEN_KEY", token_secret.as_ref()),
         ];
         let owner = owner(v, &others);
         let tried = ["API_KEY", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OWNER_PASSWORD"];
@@ -178,7 +180,7 @@ impl Config {
             api_key,
             client,
             owner,
-            token_key: token_key(v),
+            token_key: token_secret.and_then(|secret| token_key(v, &secret)),
             token_ttl: span(v, "TOKEN_TTL", "1h", 60..=30 * 86_400),
             state_dir: state_dir(v),
             metrics: v.parse("METRICS_ADDR", MetricsAddr(Some(SocketAddr::from(([127, 0, 0, 1], 9464))))).0,
@@ -252,7 +254,7 @@ fn owner(vars: &mut Vars, others: &[(&str, Option<&Secret>)]) -> Option<Owner> {
         vars.problem("OWNER_PASSWORD: shorter than 12 characters. Use four random words, for example.");
     }
     for (name, _) in others.iter().filter(|(_, other)| other.is_some_and(|other| other.matches(password.expose()))) {
-        vars.problem(format!("OWNER_PASSWORD: the same as {name}, which apps know. Use another one."));
+        vars.problem(format!("OWNER_PASSWORD: the same as {name}, which is for something else. Use another one."));
     }
     Some(Owner { password, refresh_ttl, redirects, registration })
 }
@@ -278,8 +280,7 @@ fn public_url(vars: &mut Vars) -> Option<Origin> {
     }
 }
 
-fn token_key(vars: &mut Vars) -> Option<[u8; 32]> {
-    let given = vars.secret("TOKEN_KEY")?;
+fn token_key(vars: &mut Vars, given: &Secret) -> Option<[u8; 32]> {
     let key = unhex(given.expose());
     if key.is_none() {
         vars.problem("TOKEN_KEY: not 64 hexadecimal digits. Use the output of `openssl rand -hex 32`.");
@@ -601,6 +602,27 @@ mod tests {
         assert!(problems(&[("API_KEY", "k"), ("API_KEY_LEVEL", "2")])[0].starts_with("API_KEY_LEVEL"));
         let config = config(&[("API_KEY", "k"), ("API_KEY_LEVEL", "2"), ("CAPABILITY_LEVEL", "3")]);
         assert_eq!((config.level, config.api_key.unwrap().level), (Level::Configure, Level::Operate));
+    }
+
+    #[test]
+    fn the_owners_password_is_a_password_of_its_own() {
+        let of = |password: &'static str, more: &[(&'static str, &'static str)]| {
+            [&[("OWNER_PASSWORD", password), ("API_KEY", "key-0123456789")], more].concat()
+        };
+        assert!(problems(&of("short", &[]))[0].starts_with("OWNER_PASSWORD"));
+        assert!(problems(&of("key-0123456789", &[]))[0].contains("the same as API_KEY"));
+        let client = [("OAUTH_CLIENT_ID", "a"), ("OAUTH_CLIENT_SECRET", "secret-0123456789")];
+        assert!(problems(&of("secret-0123456789", &client))[0].contains("the same as OAUTH_CLIENT_SECRET"));
+        let key = "ab".repeat(32);
+        let same = [("OWNER_PASSWORD", key.as_str()), ("TOKEN_KEY", key.as_str())];
+        assert!(problems(&same)[0].contains("the same as TOKEN_KEY"));
+        let wrong = [("EXTRA_REDIRECT_URIS", "http://evil.example/x"), ("DYNAMIC_REGISTRATION", "perhaps")];
+        assert_eq!(problems(&of("four plain words", &wrong)).len(), 2);
+        assert!(problems(&of("four plain words", &[("BIND", "0.0.0.0")]))[0].starts_with("PUBLIC_URL"));
+        // Enough to sign in with: apps that are described by a document need nothing else.
+        let alone = config(&[("OWNER_PASSWORD", "four plain words"), ("REFRESH_TTL", "1d")]);
+        let owner = alone.owner.unwrap();
+        assert_eq!((owner.refresh_ttl.as_secs(), owner.registration, owner.redirects.len()), (86_400, false, 0));
     }
 
     #[test]

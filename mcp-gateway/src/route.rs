@@ -30,7 +30,10 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>, p
     let mut entry = Entry::new(gateway.metrics.clone(), request.method().clone(), known(request.uri().path()));
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let mut reply = match gateway.guard.check(authority, request.headers()) {
-        Err(refused) => *refused,
+        Err(refused) => {
+            body::discard(request.into_body()).await;
+            *refused
+        }
         Ok(origin) => {
             let mut reply = if guard::is_preflight(request.method(), request.headers()) {
                 guard::preflight(request.headers())
@@ -92,7 +95,10 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
         (&(Method::POST | Method::GET | Method::DELETE), "/mcp" | "/") => {
             let caller = match gateway.auth.caller(request.headers(), source(), &gateway.metrics) {
                 Ok(caller) => caller,
-                Err(refused) => return *refused,
+                Err(refused) => {
+                    body::discard(request.into_body()).await;
+                    return *refused;
+                }
             };
             entry.caller = Some(caller.principal.clone());
             match *request.method() {

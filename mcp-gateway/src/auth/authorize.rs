@@ -297,7 +297,94 @@ fn is_s256(challenge: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header;
+    use shared::vars::Vars;
+
     use super::*;
+    use crate::{
+        auth::{Principal, grants::New, token::Claims},
+        config::Config,
+    };
+
+    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn auth() -> Auth {
+        let state = tempfile::tempdir().unwrap();
+        let vars = [
+            ("OWNER_PASSWORD", "four plain words here"),
+            ("OAUTH_CLIENT_ID", "homelab"),
+            ("OAUTH_CLIENT_SECRET", "secret"),
+            ("PUBLIC_URL", "https://mcp.example.com"),
+            ("STATE_DIR", state.path().to_str().unwrap()),
+        ];
+        let mut config = Config::read(Vars::from_pairs(vars)).1.unwrap();
+        let public = config.public_url.clone().unwrap();
+        Auth::new(&mut config, public)
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            app: "homelab".to_owned(),
+            name: "homelab".to_owned(),
+            kind: Kind::Configured,
+            redirect: "https://claude.ai/api/mcp/auth_callback".parse().unwrap(),
+            state: Some("s".to_owned()),
+            challenge: CHALLENGE.to_owned(),
+            wanted: Some(Level::Monitor),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_expired_form_does_nothing_and_leads_to_a_new_one() {
+        let auth = auth();
+        let decide = async |until| {
+            let form = Form { asked: asked(), nonce: "n".to_owned(), until };
+            let body = form_urlencoded::Serializer::new(String::new())
+                .append_pair("form", &auth.token_key.seal("form", &form))
+                .append_pair("decision", "allow")
+                .append_pair("level", "1")
+                .append_pair("password", "four plain words here")
+                .finish();
+            auth.decide(&HeaderMap::new(), body.as_bytes(), SOURCE, &Metrics::default()).await.unwrap()
+        };
+        let late = decide(now()).await;
+        assert_eq!((late.status(), late.headers().get(header::LOCATION)), (StatusCode::BAD_REQUEST, None));
+        assert_eq!(decide(now() + 60).await.status(), StatusCode::SEE_OTHER);
+        let again = auth.again(&asked());
+        let page = auth.authorize(again.strip_prefix("/authorize?")).await.unwrap();
+        assert_eq!(page.status(), StatusCode::OK, "{again}");
+    }
+
+    #[tokio::test]
+    async fn a_token_from_yesterday_is_none() {
+        let auth = auth();
+        let owner = auth.owner.as_ref().unwrap();
+        let text = || String::from("x");
+        let fingerprint = owner.fingerprint(&auth.token_key, Kind::Configured, auth.client.as_ref());
+        let new = New { app: text(), name: text(), host: text(), code: text(), level: Level::Monitor, fingerprint };
+        let (grant, _) = owner.grants.add(new);
+        let status = |expires, change: fn(&mut Claims)| {
+            let mut claims = Claims {
+                principal: Principal::grant(&grant.id),
+                level: Level::Manage,
+                audience: "https://mcp.example.com/mcp".to_owned(),
+                expires,
+                fingerprint: grant.fingerprint.clone(),
+            };
+            change(&mut claims);
+            let mut headers = HeaderMap::new();
+            let bearer = format!("Bearer {}", auth.token_key.sign(&claims));
+            headers.insert(header::AUTHORIZATION, bearer.parse().unwrap());
+            auth.caller(&headers, SOURCE, &Metrics::default()).map(|caller| caller.level).map_err(|no| no.status())
+        };
+        let refused = Err(StatusCode::UNAUTHORIZED);
+        assert_eq!(status(now() + 60, |_| {}), Ok(Level::Monitor), "and never above its grant");
+        assert_eq!(status(now(), |_| {}), refused);
+        assert_eq!(status(now() + 60, |claims| claims.audience = "https://mcp.example.com".to_owned()), refused);
+        assert_eq!(status(now() + 60, |claims| claims.fingerprint.clear()), refused);
+        assert_eq!(status(now() + 60, |claims| claims.principal = Principal::grant("other")), refused);
+    }
 
     #[test]
     fn a_challenge_is_a_digest() {

@@ -1,21 +1,13 @@
 """The Python client signs in by itself: oauth.py MODE GATEWAY CORE
 
 The authorization code flow with a client that was given its id, with one that registers itself, the step up to a higher
-level, a refresh, and client credentials. MODE is "auto", "legacy" or a protocol version. The owner is played here.
+level, a refresh, and client credentials. MODE is "auto", "legacy" or a protocol version.
 """
 
 import asyncio
-import html
-import os
-import re
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import httpx2
 import mcp
@@ -23,11 +15,9 @@ from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata
+from world import CLIENT_ID, CLIENT_SECRET, SECONDS, gateway_running, owner_allows
 
-PASSWORD = "four plain words here"
-CLIENT_ID, CLIENT_SECRET = "homelab", "secret-0123456789-0123456789"
 CALLBACK = "http://localhost:3030/callback"
-SECONDS = 60
 
 
 def expect(condition, what, seen=None):
@@ -54,32 +44,16 @@ class Storage:
 
 
 class Owner:
-    """Reads the page and allows the level that the app asks for, or the lowest."""
+    """Allows what is asked for, and remembers it."""
 
     def __init__(self):
         self.levels, self.answer = [], None
 
     async def redirect(self, url):
-        await asyncio.to_thread(self.decide, url)
-
-    def decide(self, url):
-        page = urllib.request.urlopen(url, timeout=SECONDS).read().decode()
-        asked = re.search(r'for="level-(\d)"><b>\w+</b> <span class="badge">', page)
-        level = asked.group(1) if asked else "1"
+        level, target = await asyncio.to_thread(owner_allows, url)
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(target).query))
         self.levels.append(level)
-        form = html.unescape(re.search(r'name="form" value="([^"]*)"', page).group(1))
-        body = {"form": form, "level": level, "password": PASSWORD, "decision": "allow"}
-        request = urllib.request.Request(url.split("?")[0], urllib.parse.urlencode(body).encode())
-
-        class Stay(urllib.request.HTTPRedirectHandler):
-            def redirect_request(self, *_):
-                return None
-
-        try:
-            urllib.request.build_opener(Stay).open(request, timeout=SECONDS)
-        except urllib.error.HTTPError as answer:
-            query = urllib.parse.parse_qs(urllib.parse.urlsplit(answer.headers["location"]).query)
-            self.answer = AuthorizationCodeResult(code=query["code"][0], state=query["state"][0], iss=query["iss"][0])
+        self.answer = AuthorizationCodeResult(**query)
 
     async def callback(self):
         return self.answer
@@ -122,38 +96,10 @@ async def check(mode, base):
         expect("system_info" in names and "homelab:operate" in storage.tokens.scope, f"client credentials by {method}")
 
 
-def started(process, log):
-    """Where the gateway listens."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        with open(log) as lines:
-            text = lines.read()
-        if found := re.search(r"listening on (http://\S+)\n", text):
-            return found.group(1)
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"FAILED: the gateway does not start\n{text}")
-        time.sleep(0.05)
-
-
 def main(mode, gateway, core):
     print(f"oauth, {mode}:")
-    with tempfile.TemporaryDirectory() as state:
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": state, "STATE_DIR": state, "PORT": "0", "METRICS_ADDR": "off",
-            "CORE_COMMAND": f"'{core}'", "CAPABILITY_LEVEL": "2", "DYNAMIC_REGISTRATION": "on",
-            "OAUTH_CLIENT_ID": CLIENT_ID, "OAUTH_CLIENT_SECRET": CLIENT_SECRET, "OWNER_PASSWORD": PASSWORD,
-        }  # fmt: skip
-        log = open(f"{state}/log", "w+")
-        process = subprocess.Popen([gateway], env=environment, stderr=log)
-        try:
-            base = started(process, f"{state}/log")
-            asyncio.run(asyncio.wait_for(check(mode, base), SECONDS * 2))
-        except BaseException:
-            print(open(f"{state}/log").read())
-            raise
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(SECONDS)
+    with gateway_running(gateway, core) as base:
+        asyncio.run(asyncio.wait_for(check(mode, base), SECONDS * 2))
 
 
 main(*sys.argv[1:])

@@ -348,6 +348,25 @@ fn the_owner_sees_and_ends_connections() {
     assert_eq!(end(&[cookie], &token).status, 403, "signed out");
 }
 
+/// A client that is refused while it still sends must see why: everything begins with this answer.
+#[test]
+fn the_first_refusal_arrives_whole_and_leaves_the_connection_open() {
+    let gateway = with_owner(&[]);
+    for host in ["127.0.0.1", "evil.example"] {
+        for _ in 0..50 {
+            let mut connection = gateway.connect();
+            for _ in 0..2 {
+                let head = format!("POST /mcp HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n");
+                connection.raw(head.as_bytes());
+                std::thread::yield_now();
+                connection.raw(b"{}");
+                let status = connection.answer().status;
+                assert_eq!(status, if host == "127.0.0.1" { 401 } else { 403 });
+            }
+        }
+    }
+}
+
 #[test]
 fn the_metadata_says_what_there_is() {
     let gateway = with_owner(&[("DYNAMIC_REGISTRATION", "on")]);
