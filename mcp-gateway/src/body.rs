@@ -162,7 +162,7 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
 
 /// Takes the rest of a body and drops it, within bounds. Many clients read no answer before they have sent everything:
 /// for them a connection that closes meanwhile is just broken.
-async fn leave_out(mut body: Incoming) {
+pub(crate) async fn leave_out(mut body: Incoming) {
     let drained = async {
         let mut left = REST;
         while let Some(Ok(frame)) = body.frame().await {

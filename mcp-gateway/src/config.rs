@@ -14,7 +14,7 @@ use shared::{
     vars::{Problems, Var, Vars},
 };
 
-use crate::guard::Network;
+use crate::{auth::RedirectUri, guard::Network};
 
 const fn var(name: &'static str, default: &'static str, about: &'static str) -> Var {
     Var { name, default, about, secret: false }
@@ -40,6 +40,14 @@ pub const VARS: &[Var] = &[
     var("OAUTH_CLIENT_ID", "–", "id of the OAuth client"),
     secret("OAUTH_CLIENT_SECRET", "–", "its secret"),
     var("CLIENT_CREDENTIALS_LEVEL", "CAPABILITY_LEVEL", "how much a token got with id and secret alone may do"),
+    secret(
+        "OWNER_PASSWORD",
+        "–",
+        "asked for on the page where you let an app in; at least 12 characters; without it Claude Chat cannot sign in",
+    ),
+    var("REFRESH_TTL", "30d", "how long a connection lasts that is not used"),
+    var("EXTRA_REDIRECT_URIS", "–", "where the client may return to, beside Claude and /callback on your own device"),
+    var("DYNAMIC_REGISTRATION", "off", "`on` lets apps register themselves; each still needs your consent"),
     secret("TOKEN_KEY", "made in STATE_DIR", "signs access tokens: 32 random bytes in hex"),
     var("TOKEN_TTL", "1h", "how long an access token lasts"),
     var("STATE_DIR", "~/.local/state/homelab-mcp", "keys that outlive a restart; shared with the core"),
@@ -63,8 +71,6 @@ pub const VARS: &[Var] = &[
 
 /// Variables of ours that the core is started with too. `CAPABILITY_LEVEL` it gets from the caller's level.
 const SHARED_WITH_CORE: &[&str] = &["STATE_DIR", "RUST_LOG"];
-/// Never the core's, though this version does not read them: secrets of the sign-in page.
-const KEPT_FROM_CORE: &[&str] = &["OWNER_PASSWORD"];
 
 /// The static bearer token.
 #[derive(Debug)]
@@ -80,6 +86,16 @@ pub(crate) struct Client {
     pub(crate) secret: Secret,
     /// Ceiling of tokens got with id and secret alone.
     pub(crate) level: Level,
+}
+
+/// The owner, who can be asked on a page.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) password: Secret,
+    pub(crate) refresh_ttl: Duration,
+    /// Where the configured client may return to beside the usual places.
+    pub(crate) redirects: Vec<RedirectUri>,
+    pub(crate) registration: bool,
 }
 
 /// How core processes are started.
@@ -108,6 +124,7 @@ pub struct Config {
     pub(crate) public_url: Option<Origin>,
     pub(crate) api_key: Option<ApiKey>,
     pub(crate) client: Option<Client>,
+    pub(crate) owner: Option<Owner>,
     pub(crate) token_key: Option<[u8; 32]>,
     pub(crate) token_ttl: Duration,
     pub(crate) state_dir: Option<PathBuf>,
@@ -134,16 +151,23 @@ impl Config {
         let to_check = CoreCommandToCheck { command: core.clone(), level };
         let api_key = v.secret("API_KEY").map(|key| ApiKey { key, level: ceiling(v, "API_KEY_LEVEL", level) });
         let client = client(v, level);
-        let tried = ["API_KEY", "API_KEY_FILE", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_CLIENT_SECRET_FILE"];
-        if !tried.iter().any(|name| v.text(name).is_some()) {
+        let token_secret = v.secret("TOKEN_KEY");
+        let others = [
+            ("API_KEY", api_key.as_ref().map(|key| &key.key)),
+            ("OAUTH_CLIENT_SECRET", client.as_ref().map(|client| &client.secret)),
+            ("TOKEN_KEY", token_secret.as_ref()),
+        ];
+        let owner = owner(v, &others);
+        let tried = ["API_KEY", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OWNER_PASSWORD"];
+        if !tried.iter().any(|name| v.text(name).is_some() || v.text(&format!("{name}_FILE")).is_some()) {
             v.problem(
                 "there is no way to sign in. Set API_KEY, or OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET, for example to \
-                 the output of `openssl rand -hex 32`.",
+                 the output of `openssl rand -hex 32`; and OWNER_PASSWORD for Claude Chat.",
             );
         }
         let listen = listener(v);
         let public_url = public_url(v);
-        if public_url.is_none() && client.is_some() && !listen.ip().is_loopback() {
+        if public_url.is_none() && (client.is_some() || owner.is_some()) && !listen.ip().is_loopback() {
             v.problem(
                 "PUBLIC_URL: needed, since OAuth is configured and BIND is no loopback address. Set it to the origin \
                  that clients use, such as https://mcp.example.com.",
@@ -155,7 +179,8 @@ impl Config {
             public_url,
             api_key,
             client,
-            token_key: token_key(v),
+            owner,
+            token_key: token_secret.and_then(|secret| token_key(v, &secret)),
             token_ttl: span(v, "TOKEN_TTL", "1h", 60..=30 * 86_400),
             state_dir: v.state_dir(),
             metrics: v.parse("METRICS_ADDR", MetricsAddr(Some(SocketAddr::from(([127, 0, 0, 1], 9464))))).0,
@@ -220,6 +245,26 @@ fn client(vars: &mut Vars, level: Level) -> Option<Client> {
     }
 }
 
+fn owner(vars: &mut Vars, others: &[(&str, Option<&Secret>)]) -> Option<Owner> {
+    let refresh_ttl = span(vars, "REFRESH_TTL", "30d", 60..=365 * 86_400);
+    let registration = vars.word("DYNAMIC_REGISTRATION", &[("off", false), ("on", true)]).unwrap_or(false);
+    let mut redirects = Vec::new();
+    for text in vars.list("EXTRA_REDIRECT_URIS") {
+        match text.parse() {
+            Ok(uri) => redirects.push(uri),
+            Err(error) => vars.problem(format!("EXTRA_REDIRECT_URIS: {error}.")),
+        }
+    }
+    let password = vars.secret("OWNER_PASSWORD")?;
+    if password.expose().chars().count() < 12 {
+        vars.problem("OWNER_PASSWORD: shorter than 12 characters. Use four random words, for example.");
+    }
+    for (name, _) in others.iter().filter(|(_, other)| other.is_some_and(|other| other.matches(password.expose()))) {
+        vars.problem(format!("OWNER_PASSWORD: the same as {name}, which is for something else. Use another one."));
+    }
+    Some(Owner { password, refresh_ttl, redirects, registration })
+}
+
 fn public_url(vars: &mut Vars) -> Option<Origin> {
     let url: Option<Origin> = vars.parse_option("PUBLIC_URL");
     let domain = vars.text("SERVER_DOMAIN").and_then(|domain| {
@@ -241,8 +286,7 @@ fn public_url(vars: &mut Vars) -> Option<Origin> {
     }
 }
 
-fn token_key(vars: &mut Vars) -> Option<[u8; 32]> {
-    let given = vars.secret("TOKEN_KEY")?;
+fn token_key(vars: &mut Vars, given: &Secret) -> Option<[u8; 32]> {
     let key = unhex(given.expose());
     if key.is_none() {
         vars.problem("TOKEN_KEY: not 64 hexadecimal digits. Use the output of `openssl rand -hex 32`.");
@@ -290,8 +334,7 @@ fn proxies(vars: &mut Vars) -> Vec<Network> {
 fn core_command(vars: &mut Vars) -> CoreCommand {
     let environment = vars.pairs(|name| {
         let theirs = |var: &str| name == var || name.strip_suffix("_FILE") == Some(var);
-        SHARED_WITH_CORE.contains(&name)
-            || !VARS.iter().map(|var| var.name).chain(KEPT_FROM_CORE.iter().copied()).any(theirs)
+        SHARED_WITH_CORE.contains(&name) || !VARS.iter().map(|var| var.name).any(theirs)
     });
     let words = match vars.text("CORE_COMMAND").map(|text| words(&text)) {
         None => Vec::new(),
@@ -549,6 +592,27 @@ mod tests {
         assert!(problems(&[("API_KEY", "k"), ("API_KEY_LEVEL", "2")])[0].starts_with("API_KEY_LEVEL"));
         let config = config(&[("API_KEY", "k"), ("API_KEY_LEVEL", "2"), ("CAPABILITY_LEVEL", "3")]);
         assert_eq!((config.level, config.api_key.unwrap().level), (Level::Configure, Level::Operate));
+    }
+
+    #[test]
+    fn the_owners_password_is_a_password_of_its_own() {
+        let of = |password: &'static str, more: &[(&'static str, &'static str)]| {
+            [&[("OWNER_PASSWORD", password), ("API_KEY", "key-0123456789")], more].concat()
+        };
+        assert!(problems(&of("short", &[]))[0].starts_with("OWNER_PASSWORD"));
+        assert!(problems(&of("key-0123456789", &[]))[0].contains("the same as API_KEY"));
+        let client = [("OAUTH_CLIENT_ID", "a"), ("OAUTH_CLIENT_SECRET", "secret-0123456789")];
+        assert!(problems(&of("secret-0123456789", &client))[0].contains("the same as OAUTH_CLIENT_SECRET"));
+        let key = "ab".repeat(32);
+        let same = [("OWNER_PASSWORD", key.as_str()), ("TOKEN_KEY", key.as_str())];
+        assert!(problems(&same)[0].contains("the same as TOKEN_KEY"));
+        let wrong = [("EXTRA_REDIRECT_URIS", "http://evil.example/x"), ("DYNAMIC_REGISTRATION", "perhaps")];
+        assert_eq!(problems(&of("four plain words", &wrong)).len(), 2);
+        assert!(problems(&of("four plain words", &[("BIND", "0.0.0.0")]))[0].starts_with("PUBLIC_URL"));
+        // Enough to sign in with: apps that are described by a document need nothing else.
+        let alone = config(&[("OWNER_PASSWORD", "four plain words"), ("REFRESH_TTL", "1d")]);
+        let owner = alone.owner.unwrap();
+        assert_eq!((owner.refresh_ttl.as_secs(), owner.registration, owner.redirects.len()), (86_400, false, 0));
     }
 
     #[test]

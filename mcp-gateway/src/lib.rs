@@ -15,6 +15,7 @@ mod journal;
 mod mcp;
 mod message;
 mod metrics;
+mod pages;
 mod pool;
 mod process;
 mod route;
@@ -94,6 +95,7 @@ pub(crate) async fn run(config: Config) -> Result<(), String> {
         log::warn!("not everything came to its end in time: given up");
         let _ = stop::within(LAST_WORDS, connections.recv()).await;
     }
+    gateway.auth.save().await;
     drop(gateway);
     let _ = workers.recv().await;
     log::info!("stopped");
@@ -166,6 +168,18 @@ fn announce(config: &Config, public: &Origin, pool: &Pool) {
             log::warn!("OAUTH_CLIENT_SECRET is short enough to be guessed. Use the output of `openssl rand -hex 32`.");
         }
     }
+    match (&config.owner, &config.client) {
+        (Some(owner), _) => {
+            ways.push(format!("the owner's consent (up to level {})", config.level.name()));
+            if owner.registration {
+                log::info!("apps may register themselves (DYNAMIC_REGISTRATION)");
+            }
+        }
+        (None, Some(_)) => {
+            log::info!("OWNER_PASSWORD is not set: there is no consent page, so Claude Chat cannot sign in")
+        }
+        (None, None) => {}
+    }
     let eras = match (pool.eras().newest(), pool.eras().legacy) {
         (Some(modern), true) => format!("{modern} and sessions"),
         (Some(modern), false) => format!("{modern}, no sessions"),
@@ -183,6 +197,7 @@ fn announce(config: &Config, public: &Origin, pool: &Pool) {
 async fn tidy(gateway: &Gateway) {
     loop {
         tokio::time::sleep(TIDY).await;
+        gateway.auth.tidy().await;
         gateway.sessions.tidy();
         gateway.pool.tidy();
     }

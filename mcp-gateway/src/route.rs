@@ -30,7 +30,10 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>, p
     let mut entry = Entry::new(gateway.metrics.clone(), request.method().clone(), known(request.uri().path()));
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let mut reply = match gateway.guard.check(authority, request.headers()) {
-        Err(refused) => *refused,
+        Err(refused) => {
+            body::leave_out(request.into_body()).await;
+            *refused
+        }
         Ok(origin) => {
             let mut reply = if guard::is_preflight(request.method(), request.headers()) {
                 guard::preflight(request.headers())
@@ -60,16 +63,31 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
         (&Method::GET | &Method::HEAD, RESOURCE | RESOURCE_MCP) => {
             gateway.auth.resource_metadata().unwrap_or_else(not_found)
         }
-        (&Method::GET | &Method::HEAD, SERVER) => gateway.auth.server_metadata().unwrap_or_else(not_found),
-        (&Method::POST, "/oauth/token") if gateway.auth.has_oauth() => {
+        (&Method::GET | &Method::HEAD, SERVER | OPENID) => gateway.auth.server_metadata().unwrap_or_else(not_found),
+        (&Method::GET | &Method::HEAD, AUTHORIZE) if gateway.auth.has_owner() => {
+            gateway.auth.authorize(request.uri().query()).await.unwrap_or_else(not_found)
+        }
+        (&Method::GET | &Method::HEAD, CONNECTIONS) => {
+            gateway.auth.connections(request.headers()).unwrap_or_else(not_found)
+        }
+        (&Method::POST, AUTHORIZE | CONNECTIONS | TOKEN | REVOKE | REGISTER) if gateway.auth.has_oauth() => {
             let source = source();
             let (head, body) = request.into_parts();
-            match body::read(body, &head.headers, auth::MAX_BODY).await {
-                Ok(body) => gateway.auth.issue(&head.headers, &body, source, &gateway.metrics),
-                Err(refused) => *refused,
-            }
+            let body = match body::read(body, &head.headers, auth::MAX_BODY).await {
+                Ok(body) => body,
+                Err(refused) => return *refused,
+            };
+            let (auth, headers, metrics) = (&gateway.auth, &head.headers, &gateway.metrics);
+            let answered = match path {
+                AUTHORIZE => auth.decide(headers, &body, source, metrics).await,
+                CONNECTIONS => auth.change_connections(headers, &body, source, metrics).await,
+                REVOKE => auth.revoke(headers, &body, source, metrics).await,
+                REGISTER => auth.register(&body),
+                _ => Some(auth.issue(headers, &body, source, metrics).await),
+            };
+            answered.unwrap_or_else(not_found)
         }
-        (&Method::GET, "/authorize") if gateway.auth.has_oauth() => {
+        (&Method::GET | &Method::HEAD, AUTHORIZE) if gateway.auth.has_oauth() => {
             let text =
                 "Sign-in with a browser is not set up on this server; clients sign in with their own credentials.";
             body::problem(StatusCode::NOT_FOUND, "unsupported_response_type", text)
@@ -77,7 +95,10 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
         (&(Method::POST | Method::GET | Method::DELETE), "/mcp" | "/") => {
             let caller = match gateway.auth.caller(request.headers(), source(), &gateway.metrics) {
                 Ok(caller) => caller,
-                Err(refused) => return *refused,
+                Err(refused) => {
+                    body::leave_out(request.into_body()).await;
+                    return *refused;
+                }
             };
             entry.caller = Some(caller.principal.clone());
             match *request.method() {
@@ -86,8 +107,10 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
                 _ => mcp::delete(gateway, request.headers(), &caller),
             }
         }
-        (_, "/health" | "/ready" | RESOURCE | RESOURCE_MCP | SERVER) => not_allowed("GET, HEAD, OPTIONS"),
-        (_, "/oauth/token") if gateway.auth.has_oauth() => not_allowed("POST, OPTIONS"),
+        (_, "/health" | "/ready" | RESOURCE | RESOURCE_MCP | SERVER | OPENID) => not_allowed("GET, HEAD, OPTIONS"),
+        (_, TOKEN) if gateway.auth.has_oauth() => not_allowed("POST, OPTIONS"),
+        (_, REVOKE | REGISTER) if gateway.auth.has_owner() => not_allowed("POST, OPTIONS"),
+        (_, AUTHORIZE | CONNECTIONS) if gateway.auth.has_owner() => not_allowed("GET, HEAD, POST"),
         (_, "/mcp" | "/") => not_allowed("POST, GET, DELETE, OPTIONS"),
         _ => not_found(),
     }
@@ -96,6 +119,12 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const RESOURCE_MCP: &str = "/.well-known/oauth-protected-resource/mcp";
 const SERVER: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
+const TOKEN: &str = "/oauth/token";
+const REVOKE: &str = "/oauth/revoke";
+const REGISTER: &str = "/oauth/register";
+const AUTHORIZE: &str = "/authorize";
+const CONNECTIONS: &str = "/connections";
 
 /// The path, if it is one of ours: what somebody else made up is not repeated in the log.
 fn known(path: &str) -> &'static str {
@@ -104,11 +133,15 @@ fn known(path: &str) -> &'static str {
         "/mcp" | "/mcp/" => "/mcp",
         "/health" => "/health",
         "/ready" => "/ready",
-        "/oauth/token" => "/oauth/token",
-        "/authorize" => "/authorize",
+        TOKEN => TOKEN,
+        REVOKE => REVOKE,
+        REGISTER => REGISTER,
+        AUTHORIZE => AUTHORIZE,
+        CONNECTIONS => CONNECTIONS,
         RESOURCE => RESOURCE,
         RESOURCE_MCP => RESOURCE_MCP,
         SERVER => SERVER,
+        OPENID => OPENID,
         _ => "(other)",
     }
 }

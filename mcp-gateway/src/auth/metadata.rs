@@ -7,7 +7,7 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::{Auth, scopes};
+use super::{Auth, authorize, scopes};
 use crate::body::{self, Reply};
 
 /// Of the resource `<issuer>/mcp`: its path goes behind the well-known part.
@@ -16,7 +16,7 @@ pub(super) const RESOURCE_PATH: &str = "/.well-known/oauth-protected-resource/mc
 impl Auth {
     /// Which resource this is and who issues tokens for it; nothing when OAuth is not configured.
     pub(crate) fn resource_metadata(&self) -> Option<Reply> {
-        let names = scopes(self.offered()?);
+        let names = scopes(self.suggested()?);
         Some(cached(body::value(
             StatusCode::OK,
             &json!({
@@ -32,19 +32,20 @@ impl Auth {
     /// What the authorization server can do; nothing when OAuth is not configured.
     pub(crate) fn server_metadata(&self) -> Option<Reply> {
         let names = scopes(self.offered()?);
-        Some(cached(body::value(
-            StatusCode::OK,
-            &json!({
-                "issuer": self.issuer.as_str(),
-                // RFC 8414 wants none for this grant alone, but the Python client reads no document without it.
-                "authorization_endpoint": format!("{}/authorize", self.issuer),
-                "token_endpoint": format!("{}/oauth/token", self.issuer),
-                "grant_types_supported": ["client_credentials"],
-                "response_types_supported": [],
-                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-                "scopes_supported": names.split(' ').collect::<Vec<_>>(),
-            }),
-        )))
+        let mut metadata = json!({
+            "issuer": self.issuer.as_str(),
+            // RFC 8414 wants none without the owner's page, but the Python client reads no document without it.
+            "authorization_endpoint": format!("{}/authorize", self.issuer),
+            "token_endpoint": format!("{}/oauth/token", self.issuer),
+            "grant_types_supported": ["client_credentials"],
+            "response_types_supported": [],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "scopes_supported": names.split(' ').collect::<Vec<_>>(),
+        });
+        if let Some(owner) = &self.owner {
+            authorize::describe(&mut metadata, &self.issuer, self.client.is_some(), owner.apps.registers());
+        }
+        Some(cached(body::value(StatusCode::OK, &metadata)))
     }
 }
 

@@ -1,11 +1,23 @@
 //! Who is calling, and how much may they do: the API key or an access token of ours, or a refusal that says how to sign in.
 
+mod authorize;
+mod clients;
+mod codes;
+mod documents;
+mod exchange;
 mod failures;
+mod grants;
 mod metadata;
+mod meter;
 mod oauth;
+mod owner;
+mod password;
+mod redirect;
+mod seal;
 mod token;
 
 pub(crate) use oauth::MAX_BODY;
+pub(crate) use redirect::RedirectUri;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,7 +31,8 @@ use shared::{Level, Secret};
 use crate::{
     auth::{
         failures::Failures,
-        token::{Bad, TokenKey},
+        owner::Owner,
+        token::{Bad, Claims, TokenKey},
     },
     body::{self, Refused, Reply},
     config::{Client, Config, Origin},
@@ -27,7 +40,7 @@ use crate::{
     state,
 };
 
-/// One notion of a caller for sessions, limits and audit: `api-key` or `client:<id>`.
+/// One notion of a caller for sessions, limits and audit: `api-key`, `client:<id>` or `grant:<id>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub(crate) struct Principal(Arc<str>);
@@ -39,6 +52,18 @@ impl Principal {
 
     pub(crate) fn client(id: &str) -> Self {
         Self(format!("client:{id}").into())
+    }
+
+    fn app(fingerprint: &str) -> Self {
+        Self(format!("app:{fingerprint}").into())
+    }
+
+    fn grant(id: &str) -> Self {
+        Self(format!("grant:{id}").into())
+    }
+
+    fn grant_id(&self) -> Option<&str> {
+        self.0.strip_prefix("grant:")
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -68,6 +93,8 @@ impl fmt::Display for Principal {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
+    /// Whose sessions are its own. An app keeps them when the owner lets it do more, which is another grant.
+    pub(crate) tenant: Principal,
     /// How much these credentials allow.
     pub(crate) level: Level,
     /// How much the same caller could get by signing in again. Above it, asking for more is pointless.
@@ -78,6 +105,8 @@ pub(crate) struct Caller {
 pub(crate) struct Auth {
     api_key: Option<(Secret, Caller)>,
     client: Option<Client>,
+    /// Nothing without a password: then there is no page, and no code.
+    owner: Option<Owner>,
     token_key: TokenKey,
     token_ttl: Duration,
     issuer: Origin,
@@ -91,17 +120,22 @@ impl Auth {
         let key = match config.token_key.take() {
             Some(key) => key,
             // Nobody can get a token: nothing to keep.
-            None if client.is_none() => rand::random(),
+            None if client.is_none() && config.owner.is_none() => rand::random(),
             None => state::token_key(config.state_dir.as_deref()),
         };
         let api_key = config.api_key.take().map(|api_key| {
             let (level, principal) = (api_key.level, Principal::api_key());
-            (api_key.key, Caller { principal, level, reachable: level })
+            (api_key.key, Caller { tenant: principal.clone(), principal, level, reachable: level })
+        });
+        let token_key = TokenKey::new(key);
+        let owner = config.owner.take().map(|given| {
+            Owner::new(given, config.level, client.as_ref(), &issuer, config.state_dir.as_deref(), &token_key)
         });
         Self {
             api_key,
             client,
-            token_key: TokenKey::new(key),
+            owner,
+            token_key,
             token_ttl: config.token_ttl,
             resource: format!("{issuer}/mcp"),
             issuer,
@@ -147,6 +181,9 @@ impl Auth {
 
     fn token(&self, token: &str) -> Result<Caller, Bad> {
         let claims = self.token_key.verify(token)?;
+        if let Some(id) = claims.principal.grant_id() {
+            return self.by_grant(id, &claims).ok_or(Bad::Expired);
+        }
         let Some(client) = self.client.as_ref().filter(|client| claims.principal == Principal::client(&client.id))
         else {
             return Err(Bad::Expired);
@@ -156,7 +193,16 @@ impl Auth {
             return Err(Bad::Expired);
         }
         let level = claims.level.min(client.level);
-        Ok(Caller { principal: claims.principal, level, reachable: client.level })
+        Ok(Caller { tenant: claims.principal.clone(), principal: claims.principal, level, reachable: client.level })
+    }
+
+    /// The bearer of a token that the owner allowed, while its grant lives.
+    fn by_grant(&self, id: &str, claims: &Claims) -> Option<Caller> {
+        let owner = self.owner.as_ref().filter(|_| claims.audience == self.resource)?;
+        let grant = owner.grants.using(id).filter(|grant| grant.fingerprint == claims.fingerprint)?;
+        let level = claims.level.min(grant.level).min(owner.ceiling);
+        let tenant = Principal::app(&self.token_key.fingerprint("app", &grant.app));
+        Some(Caller { principal: claims.principal.clone(), tenant, level, reachable: owner.ceiling })
     }
 
     fn fingerprint(&self, client: &Client) -> String {
@@ -178,7 +224,7 @@ impl Auth {
     /// 401, with the way to sign in.
     fn challenge(&self, error: Option<&str>, description: &str) -> Reply {
         let mut reply = body::problem(StatusCode::UNAUTHORIZED, error.unwrap_or("unauthorized"), description);
-        self.add_challenge(&mut reply, error, self.offered());
+        self.add_challenge(&mut reply, error, self.suggested());
         reply
     }
 
@@ -196,7 +242,7 @@ impl Auth {
             parts.push(format!(r#"error="{error}""#));
         }
         // Without OAuth there is nothing to point to.
-        if self.client.is_some() {
+        if self.has_oauth() {
             parts.push(format!(r#"resource_metadata="{}{}""#, self.issuer, metadata::RESOURCE_PATH));
             parts.extend(scope.map(|level| format!(r#"scope="{}""#, scopes(level))));
         }
@@ -208,12 +254,23 @@ impl Auth {
 
     /// Whether tokens can be got here.
     pub(crate) fn has_oauth(&self) -> bool {
-        self.client.is_some()
+        self.client.is_some() || self.owner.is_some()
+    }
+
+    /// Whether the owner can be asked.
+    pub(crate) fn has_owner(&self) -> bool {
+        self.owner.is_some()
     }
 
     /// The highest level that can be had by OAuth.
     fn offered(&self) -> Option<Level> {
-        self.client.as_ref().map(|client| client.level)
+        let client = self.client.as_ref().map(|client| client.level);
+        client.max(self.owner.as_ref().map(|owner| owner.ceiling))
+    }
+
+    /// The level that a new app should ask for. Where there is an owner to ask for more, that is the lowest.
+    fn suggested(&self) -> Option<Level> {
+        if self.owner.is_some() { Some(Level::Monitor) } else { self.offered() }
     }
 }
 

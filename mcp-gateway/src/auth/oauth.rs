@@ -24,51 +24,57 @@ use crate::{
 pub(crate) const MAX_BODY: usize = 64 << 10;
 
 /// A refusal in the words of RFC 6749.
-struct Refused {
-    error: &'static str,
-    description: &'static str,
+pub(super) struct Refused {
+    pub(super) error: &'static str,
+    pub(super) description: &'static str,
 }
 
-const fn refused(error: &'static str, description: &'static str) -> Refused {
+pub(super) const fn refused(error: &'static str, description: &'static str) -> Refused {
     Refused { error, description }
 }
 
 const WRONG_CLIENT: Refused = refused("invalid_client", "The client id or secret is not right.");
 
 /// A token request: parameters, and the credentials of its `Authorization` header.
-struct Request {
+pub(super) struct Request {
     parameters: HashMap<String, String>,
     basic: Option<(String, String)>,
 }
 
 impl Auth {
     /// Answers `POST /oauth/token`.
-    pub(crate) fn issue(&self, headers: &HeaderMap, body: &[u8], source: IpAddr, metrics: &Metrics) -> Reply {
-        let mut reply = match self.token_answer(headers, body) {
+    pub(crate) async fn issue(&self, headers: &HeaderMap, body: &[u8], source: IpAddr, metrics: &Metrics) -> Reply {
+        let answer = self.token_answer(headers, body).await;
+        not_kept(match answer {
             Ok(answer) => body::value(StatusCode::OK, &answer),
-            Err(refused) if refused.error == WRONG_CLIENT.error => {
-                metrics.refused_sign_in("client");
-                self.slowed(source).unwrap_or_else(|| {
-                    let mut reply = body::problem(StatusCode::UNAUTHORIZED, refused.error, refused.description);
-                    let basic = HeaderValue::from_static(r#"Basic realm="homelab-mcp", charset="UTF-8""#);
-                    reply.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
-                    reply
-                })
-            }
-            Err(refused) => body::problem(StatusCode::BAD_REQUEST, refused.error, refused.description),
-        };
-        reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        reply.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-        reply
+            Err(refused) => self.refuse(&refused, source, metrics),
+        })
     }
 
-    fn token_answer(&self, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refused> {
+    /// Whoever is not the client that he says is slowed down.
+    pub(super) fn refuse(&self, refused: &Refused, source: IpAddr, metrics: &Metrics) -> Reply {
+        if refused.error != WRONG_CLIENT.error {
+            return body::problem(StatusCode::BAD_REQUEST, refused.error, refused.description);
+        }
+        metrics.refused_sign_in("client");
+        self.slowed(source).unwrap_or_else(|| {
+            let mut reply = body::problem(StatusCode::UNAUTHORIZED, refused.error, refused.description);
+            let basic = HeaderValue::from_static(r#"Basic realm="homelab-mcp", charset="UTF-8""#);
+            reply.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+            reply
+        })
+    }
+
+    async fn token_answer(&self, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refused> {
         let request = Request::read(headers, body)?;
         let Some(grant) = request.parameters.get("grant_type") else {
             return Err(refused("invalid_request", "grant_type is missing."));
         };
-        if grant != "client_credentials" {
-            return Err(refused("unsupported_grant_type", "grant_type must be client_credentials."));
+        match (grant.as_str(), &self.owner) {
+            ("client_credentials", _) => {}
+            ("authorization_code", Some(owner)) => return self.exchange_code(owner, &request).await,
+            ("refresh_token", Some(owner)) => return self.exchange_refresh(owner, &request).await,
+            _ => return Err(refused("unsupported_grant_type", "grant_type is none of those in the metadata.")),
         }
         let client = self.authenticate(&request)?;
         self.check_resource(&request)?;
@@ -92,45 +98,35 @@ impl Auth {
         }))
     }
 
-    fn authenticate(&self, request: &Request) -> Result<&Client, Refused> {
-        let id = request.parameters.get("client_id");
-        let secret = request.parameters.get("client_secret");
-        let tries = match (&request.basic, id, secret) {
-            (Some(_), _, Some(_)) => {
-                return Err(refused("invalid_request", "Send the client's secret in one place only."));
-            }
-            // RFC 6749 §2.3.1 has the halves form-encoded; curl and others send them as they are.
-            (Some((id, secret)), _, None) => {
-                vec![(id.clone(), secret.clone()), (form_decoded(id), form_decoded(secret))]
-            }
-            (None, Some(id), Some(secret)) => vec![(id.clone(), secret.clone())],
-            (None, _, _) => return Err(refused("invalid_client", "Send the client's id and secret.")),
-        };
+    /// The configured client, if the request shows its secret.
+    pub(super) fn authenticate(&self, request: &Request) -> Result<&Client, Refused> {
+        let tries = request.credentials()?;
+        if tries.iter().any(|(_, secret)| secret.is_none()) {
+            return Err(refused("invalid_client", "Send the client's id and secret."));
+        }
         let client = self.client.as_ref().ok_or(WRONG_CLIENT)?;
-        let right = tries.iter().fold(false, |right, (tried, secret)| {
+        let right = tries.iter().fold(false, |right, (id, secret)| {
             // Both are always compared, so that the time does not tell which one was wrong.
-            let (same_id, same_secret) =
-                (Secret::new(client.id.as_str()).matches(tried), client.secret.matches(secret));
-            let agrees = id.is_none_or(|id| id == tried);
-            right | (same_id & same_secret & agrees)
+            let secret = secret.as_deref().unwrap_or_default();
+            let (same_id, same_secret) = (Secret::new(client.id.as_str()).matches(id), client.secret.matches(secret));
+            right | (same_id & same_secret)
         });
         if right { Ok(client) } else { Err(WRONG_CLIENT) }
     }
 
     /// RFC 8707: a token is for this resource or for none.
-    fn check_resource(&self, request: &Request) -> Result<(), Refused> {
-        let Some(resource) = request.parameters.get("resource") else { return Ok(()) };
-        let resource = resource.trim_end_matches('/');
-        if resource == self.resource || resource == self.issuer.as_str() {
-            Ok(())
-        } else {
-            Err(refused("invalid_target", "resource is not this server's."))
+    pub(super) fn check_resource(&self, request: &Request) -> Result<(), Refused> {
+        match request.get("resource") {
+            Some(resource) if !self.is_ours(resource) => {
+                Err(refused("invalid_target", "resource is not this server's."))
+            }
+            _ => Ok(()),
         }
     }
 }
 
 /// The highest of the wanted scopes; none may be above the ceiling.
-fn wanted_level(wanted: &str, ceiling: Level) -> Result<Level, Refused> {
+pub(super) fn wanted_level(wanted: &str, ceiling: Level) -> Result<Level, Refused> {
     let mut level = None;
     for name in wanted.split_ascii_whitespace() {
         match Level::ALL.into_iter().find(|level| scope(*level) == name) {
@@ -148,7 +144,7 @@ fn wanted_level(wanted: &str, ceiling: Level) -> Result<Level, Refused> {
 
 impl Request {
     /// A form, or JSON as some clients send it.
-    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refused> {
+    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refused> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let mut parameters = HashMap::new();
         let mut add = |name: String, value: String| match parameters.insert(name, value) {
@@ -173,6 +169,35 @@ impl Request {
         parameters.retain(|_, value| !value.is_empty());
         Ok(Self { parameters, basic: basic(headers)? })
     }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    /// The id and, if there is one, the secret that the client sent; in every way that they may be meant.
+    pub(super) fn credentials(&self) -> Result<Vec<(String, Option<String>)>, Refused> {
+        let id = self.get("client_id");
+        let mut tries = match (&self.basic, id, self.get("client_secret")) {
+            (Some(_), _, Some(_)) => {
+                return Err(refused("invalid_request", "Send the client's secret in one place only."));
+            }
+            // RFC 6749 §2.3.1 has the halves form-encoded; curl and others send them as they are.
+            (Some((id, secret)), _, None) => {
+                vec![(id.clone(), Some(secret.clone())), (form_decoded(id), Some(form_decoded(secret)))]
+            }
+            (None, Some(id), secret) => vec![(id.to_owned(), secret.map(str::to_owned))],
+            (None, None, _) => return Err(refused("invalid_client", "Send the client's id and secret.")),
+        };
+        tries.retain(|(tried, _)| id.is_none_or(|id| id == tried));
+        Ok(tries)
+    }
+}
+
+/// Nobody on the way may keep it.
+pub(super) fn not_kept(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    reply
 }
 
 /// The credentials of `Authorization: Basic`, as they stand.

@@ -46,6 +46,7 @@ pub(crate) enum Bad {
 }
 
 /// Signs and checks.
+#[derive(Clone)]
 pub(crate) struct TokenKey(Hmac<Sha256>);
 
 impl TokenKey {
@@ -82,7 +83,7 @@ impl TokenKey {
         BASE64.encode(mac.get(..12).unwrap_or_default())
     }
 
-    fn mac(&self, domain: &[u8], data: &[u8]) -> Hmac<Sha256> {
+    pub(super) fn mac(&self, domain: &[u8], data: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
         mac.update(domain);
         mac.update(data);

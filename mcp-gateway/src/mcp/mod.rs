@@ -151,7 +151,7 @@ pub(crate) fn get(gateway: &Gateway, headers: &HeaderMap, caller: &Caller) -> Re
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
         return reply;
     };
-    let Some(session) = gateway.sessions.find(id, &caller.principal) else { return unknown_session(None) };
+    let Some(session) = gateway.sessions.find(id, &caller.tenant) else { return unknown_session(None) };
     if headers.contains_key(header::ACCEPT) && Accepts::of(headers) == Accepts::Neither {
         return body::problem(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Accept text/event-stream.");
     }
@@ -164,7 +164,7 @@ pub(crate) fn get(gateway: &Gateway, headers: &HeaderMap, caller: &Caller) -> Re
 /// Answers a DELETE: the end of a session.
 pub(crate) fn delete(gateway: &Gateway, headers: &HeaderMap, caller: &Caller) -> Reply {
     match modern::text(headers, SESSION_HEADER) {
-        Some(id) if gateway.sessions.close(id, &caller.principal) => body::empty(StatusCode::NO_CONTENT),
+        Some(id) if gateway.sessions.close(id, &caller.tenant) => body::empty(StatusCode::NO_CONTENT),
         Some(_) => unknown_session(None),
         None => {
             let text = "DELETE ends a session and needs its Mcp-Session-Id.";
@@ -294,7 +294,7 @@ impl Post<'_> {
         let id = &request.id;
         match greeting.as_deref() {
             Some(Ok(result)) => {
-                let opened = self.gateway.sessions.open(&self.caller.principal, version, params, can_be_asked);
+                let opened = self.gateway.sessions.open(&self.caller.tenant, version, params, can_be_asked);
                 let session = opened.map_err(|Busy| Box::new(busy(id)))?;
                 let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
                 let mut reply = body::json(StatusCode::OK, [Bytes::from(line)]);
@@ -411,7 +411,7 @@ impl Post<'_> {
 
     fn session_for(&self, id: Option<&RawValue>) -> Result<Option<Arc<Session>>, Refused> {
         let Some(named) = self.headers.get(SESSION_HEADER) else { return Ok(None) };
-        let found = named.to_str().ok().and_then(|named| self.gateway.sessions.find(named, &self.caller.principal));
+        let found = named.to_str().ok().and_then(|named| self.gateway.sessions.find(named, &self.caller.tenant));
         found.map(Some).ok_or_else(|| unknown_session(id).into())
     }
 

@@ -8,7 +8,9 @@
 
 mod gateway;
 
+mod attacks;
 mod compose;
+mod consent;
 mod docs;
 mod faults;
 mod guard;
