@@ -1,5 +1,7 @@
 //! Datasets and the rows that `pool.dataset.query` makes of them.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::error::RpcError;
@@ -230,10 +232,11 @@ pub(crate) fn query(world: &World, profile: Profile, query: &Query) -> Result<Va
         // Counted before the filters are looked at.
         return Ok(Value::from(visible.iter().filter(is_listed).count()));
     }
+    let tree = tree(&visible);
     let row = |dataset: &&Dataset| {
         let mut row = dataset.row(profile, query);
         if nested {
-            row.insert("children".to_owned(), children(&visible, dataset, profile, query));
+            row.insert("children".to_owned(), children(&tree, dataset, profile, query));
         }
         if query.flag("snapshots", false) || query.flag("snapshots_count", false) {
             let own = world.snapshots.iter().filter(|snapshot| snapshot.dataset == dataset.id);
@@ -249,18 +252,27 @@ pub(crate) fn query(world: &World, profile: Profile, query: &Query) -> Result<Va
     query.apply(visible.iter().filter(is_listed).map(row).collect())
 }
 
+/// Datasets by the path of their parent. Looking through all of them for each would take its time with thousands.
+type Tree<'a> = HashMap<&'a str, Vec<&'a Dataset>>;
+
+fn tree<'a>(all: &[&'a Dataset]) -> Tree<'a> {
+    let mut tree = Tree::new();
+    for dataset in all {
+        if let Some((parent, _)) = dataset.id.rsplit_once('/') {
+            tree.entry(parent).or_default().push(dataset);
+        }
+    }
+    tree
+}
+
 /// The descendants, each with its own.
-fn children(all: &[&Dataset], parent: &Dataset, profile: Profile, query: &Query) -> Value {
-    let is_child = |dataset: &&&Dataset| {
-        let rest = dataset.id.strip_prefix(&parent.id).and_then(|rest| rest.strip_prefix('/'));
-        rest.is_some_and(|rest| !rest.contains('/'))
-    };
+fn children(tree: &Tree<'_>, parent: &Dataset, profile: Profile, query: &Query) -> Value {
     let nested = |dataset: &&Dataset| {
         let mut row = dataset.row(profile, query);
-        row.insert("children".to_owned(), children(all, dataset, profile, query));
+        row.insert("children".to_owned(), children(tree, dataset, profile, query));
         Value::Object(row)
     };
-    all.iter().filter(is_child).map(nested).collect()
+    tree.get(parent.id.as_str()).into_iter().flatten().map(nested).collect()
 }
 
 fn property(parsed: impl Into<Value>, raw: impl Into<Value>, value: impl Into<Value>, local: bool) -> Value {
