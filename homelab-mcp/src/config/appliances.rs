@@ -93,6 +93,9 @@ fn address(v: &mut Vars, prefix: &'static str, port: u16, members: bool) -> Opti
             Err(error) => v.problem(format!("{host}: {error}.")),
         }
     }
+    if v.list(&host).is_empty() && v.text(&host).is_some() {
+        v.problem(format!("{host}: names no host."));
+    }
     if origins.len() > 1 && !members {
         v.problem(format!("{host}: names several hosts. Name one."));
     }
@@ -214,6 +217,13 @@ mod tests {
         assert_eq!(members, ["pve1:8006", "pve2:8443", "[fd00::3]:8006"]);
         let (_, problems) = read(&[("TRUENAS_HOST", "a,b"), ("TRUENAS_API_KEY", "1-x")]);
         assert!(problems[0].contains("several hosts"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_host_that_is_only_a_comma_is_a_problem_and_not_an_absent_appliance() {
+        let (_, problems) =
+            read(&[("PROXMOX_HOST", ","), ("PROXMOX_TOKEN_ID", "a@pam!b"), ("PROXMOX_TOKEN_SECRET", "s")]);
+        assert_eq!(problems, ["PROXMOX_HOST: names no host."]);
     }
 
     #[test]

@@ -19,8 +19,10 @@ impl Protected {
         let mut found = Vec::new();
         for item in items {
             match item.split_once(':') {
-                Some((kind, name)) if KINDS.contains(&kind.trim()) && !name.trim().is_empty() => {
-                    found.push((kind.trim().to_owned(), name.trim().trim_start_matches('/').to_owned()));
+                Some((kind, name))
+                    if KINDS.contains(&kind.trim()) && !canonical(kind.trim(), name.trim()).is_empty() =>
+                {
+                    found.push((kind.trim().to_owned(), canonical(kind.trim(), name.trim()).to_owned()));
                 }
                 _ => problems.push(format!(
                     "`{item}` is not of the form kind:name with a kind of {} (for example docker:traefik)",
@@ -44,6 +46,15 @@ impl Protected {
             };
             Some((format!("{kind}:{name}"), targets.iter().find(hit)?))
         })
+    }
+}
+
+/// The name as targets have it. What protects nothing because of a slash would not be noticed until it is too late.
+fn canonical<'a>(kind: &str, name: &'a str) -> &'a str {
+    match kind {
+        // Also as the mount point, which is what file managers and shares show.
+        "truenas" => name.strip_prefix("/mnt/").unwrap_or(name).trim_matches('/'),
+        _ => name.trim_start_matches('/'),
     }
 }
 
@@ -96,6 +107,17 @@ mod tests {
         {
             assert!(!hit(item), "{item}");
         }
+    }
+
+    #[test]
+    fn a_dataset_is_protected_however_its_path_is_written() {
+        let dataset = [Target::new("truenas", "tank/backup", "tank/backup")];
+        for name in ["tank/backup", "tank/backup/", "/tank/backup", "/mnt/tank/backup", "/mnt/tank/backup/"] {
+            let protected = Protected::parse(&[format!("truenas:{name}")]).unwrap();
+            assert!(protected.hit(&dataset, Path::new("/nonexistent")).is_some(), "{name}");
+        }
+        assert!(Protected::parse(&["truenas:/mnt/".to_owned()]).is_err());
+        assert!(Protected::parse(&["docker:/".to_owned()]).is_err());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use regex::Regex;
 /// Of one message of a vendor's.
 const LONGEST: usize = 300;
 
+/// Of what is looked at for a message: an answer may be a page of megabytes, and its beginning says what it is.
+const LOOKED_AT: usize = 64 << 10;
+
 /// A vendor's message as one line of at most 300 characters. An HTML page becomes its words; what follows the start of
 /// a traceback is dropped, and so are the file and line that Perl and PHP put behind or before a message.
 pub(crate) fn vendor_text(text: &str) -> String {
@@ -21,6 +24,7 @@ pub(crate) fn vendor_text(text: &str) -> String {
         Regex::new(r#"(?i)(^\s*|\s*(\bat|\bin|in file) "?)/[^\s"]+\.(pm|pl|php|py)"?(,? line |:)\d+\b[.:]?"#).unwrap()
     });
 
+    let text = &text[..text.floor_char_boundary(LOOKED_AT)];
     let text = ["Traceback (most recent call last)", "Stack trace:", "#0 /"]
         .iter()
         .filter_map(|mark| text.find(mark))
@@ -51,7 +55,7 @@ pub(crate) fn vendor_text(text: &str) -> String {
 }
 
 /// The entities that the vendors' pages and escaped messages use.
-fn entities(text: &str) -> String {
+pub(crate) fn entities(text: &str) -> String {
     if !text.contains('&') {
         return text.to_owned();
     }
@@ -61,6 +65,7 @@ fn entities(text: &str) -> String {
         .replace("&quot;", "\"")
         .replace("&#039;", "'")
         .replace("&#39;", "'")
+        .replace("&#x27;", "'")
         .replace("&nbsp;", " ");
     // Last, so that an escaped escape is taken off once.
     replaced.replace("&amp;", "&")
@@ -107,6 +112,12 @@ mod tests {
         ] {
             assert_eq!(vendor_text(given), told, "{given}");
         }
+        // Cut within a letter of two bytes.
+        let page = format!("<p>{}{}", "ä ".repeat(LOOKED_AT), "</p>never");
+        assert!(
+            vendor_text(&page).starts_with("ä ä")
+                && !vendor_text(&format!("{} end", " ".repeat(LOOKED_AT))).contains("end")
+        );
         let long = vendor_text(&"ä".repeat(5000));
         assert!(long.chars().count() == 300 && long.ends_with('…'));
     }

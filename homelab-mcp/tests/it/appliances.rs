@@ -60,6 +60,11 @@ impl Env {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
+    /// As the lines of a file for `--env-file`.
+    pub(crate) fn file(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     /// A core of level 4 without brakes, unless the variables say otherwise.
     pub(crate) fn core(&self) -> Core {
         let free = [("CAPABILITY_LEVEL", "4"), ("CHANGES_PER_MINUTE", "0"), ("CHANGES_PER_OBJECT", "0")];

@@ -6,6 +6,7 @@
     reason = "a test ends where something is not as it must be; clippy's exemption covers only test functions"
 )]
 
+mod appliance_edges;
 mod appliances;
 mod cli;
 mod config;

@@ -332,9 +332,10 @@ pub(super) fn activity(value: &Value) -> Option<Activity> {
 fn top_memory(line: &str) -> Option<Memory> {
     let parts: Vec<_> = line.split(',').filter_map(|part| part.trim().split_once(' ')).collect();
     let of = |name: &str| parts.iter().find(|(_, of)| of.trim() == name).and_then(|(amount, _)| amount_of(amount));
-    let used = of("Active").unwrap_or(0) + of("Wired")?;
-    let rest = of("Inact").unwrap_or(0) + of("Laundry").unwrap_or(0) + of("Cache").unwrap_or(0) + of("Free")?;
-    Some(Memory { used, total: Some(used + rest), arc: None })
+    let used = of("Active").unwrap_or(0).checked_add(of("Wired")?)?;
+    let mut rest = [of("Inact"), of("Laundry"), of("Cache"), Some(of("Free")?)].into_iter().flatten();
+    let total = rest.try_fold(used, u64::checked_add);
+    Some(Memory { used, total, arc: None })
 }
 
 /// `1456M` in bytes.

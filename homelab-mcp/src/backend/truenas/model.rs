@@ -130,7 +130,7 @@ pub(super) struct Vdev {
 
 impl Vdev {
     pub(super) fn errors(&self) -> u64 {
-        self.read + self.write + self.checksum
+        self.read.saturating_add(self.write).saturating_add(self.checksum)
     }
 
     /// Not as it should be. Spares wait or stand in.
@@ -519,6 +519,10 @@ mod tests {
         let names: Vec<_> = vdevs.iter().map(|vdev| (vdev.name.as_str(), vdev.leaf, vdev.errors())).collect();
         assert_eq!(names, [("mirror-0", false, 0), ("sda", true, 2), ("sdz", true, 0), ("sdc", true, 9)]);
         assert!(vdevs.iter().all(Vdev::is_bad));
+        // A float beyond every number becomes the largest there is.
+        let stats = json!({"read_errors": 1e30, "write_errors": 1e30, "checksum_errors": 1});
+        let torn = Vdev::of(&json!({"name": "x", "status": "ONLINE", "stats": stats}));
+        assert!(torn.errors() == u64::MAX && torn.is_bad());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
+use crate::http::text::entities;
+
 /// Of one alert.
 const LONGEST: usize = 1500;
 
@@ -35,13 +37,6 @@ pub(super) fn plain(html: &str) -> String {
         text.push('…');
     }
     text
-}
-
-fn entities(text: &str) -> String {
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    let text = text.replace("&#x27;", "'").replace("&#39;", "'").replace("&#039;", "'").replace("&nbsp;", " ");
-    // Last, so that an escaped escape is taken off once.
-    text.replace("&amp;", "&")
 }
 
 /// An alert that was not formatted: Python's template `%(name)s` with its arguments.

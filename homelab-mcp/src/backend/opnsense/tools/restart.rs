@@ -79,7 +79,8 @@ impl Tool for Restart {
         worst: Effect::Change,
         idempotent: false,
         open_world: false,
-        untrusted: &[],
+        // The question before it quotes the service's description, which somebody wrote.
+        untrusted: &["message"],
     };
     type Args = Args;
     type Out = Out;

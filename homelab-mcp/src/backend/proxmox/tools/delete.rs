@@ -220,7 +220,11 @@ fn newest(vmid: u32, backups: &Backups) -> String {
             let when = backup.created.and_then(times::rfc3339).unwrap_or_else(|| "of unknown time".to_owned());
             format!("Its newest backup is {when} on {storage}; nothing else would bring it back.")
         }
-        None => format!("{} It cannot be brought back then.", none_found(Some(vmid), backups)),
+        None => {
+            let sure = backups.problems.is_empty() && backups.hidden.is_none();
+            let then = if sure { "It cannot be brought back then." } else { "Without one it cannot be brought back." };
+            format!("{} {then}", none_found(Some(vmid), backups))
+        }
     }
 }
 
@@ -266,6 +270,15 @@ fn concluded(label: &str, end: End, gone: &Result<bool, Fault>, task: &str) -> (
             let warned =
                 if warnings.is_empty() { String::new() } else { format!(" With warnings: {}.", warnings.join(" | ")) };
             (Outcome::Changed, format!("{label} deleted successfully: {words}.{warned}"), warnings)
+        }
+        // With a guest Proxmox VE takes away what was granted on it and on its pool, so a token of few rights cannot look.
+        (End::Fine { warnings }, Err(fault)) if fault.kind == Kind::Forbidden => {
+            let warned =
+                if warnings.is_empty() { String::new() } else { format!(" With warnings: {}.", warnings.join(" | ")) };
+            let message = format!(
+                "{label} deleted successfully: its task ended well, and the token's rights on it went with it.{warned}{task}"
+            );
+            (Outcome::Changed, message, warnings)
         }
         (End::Fine { warnings }, gone) => {
             let outcome = if gone.is_ok() { Outcome::Failed } else { Outcome::Unknown };
@@ -346,6 +359,9 @@ mod tests {
         let node = Node::new("pve1").unwrap();
         let mut backups = Backups { searched: vec!["nas".to_owned()], ..Backups::default() };
         assert!(newest(105, &backups).contains("No backup of guest 105 was found on nas. It cannot be brought back"));
+        // Where something was not searched, nothing is certain.
+        backups.problems = vec!["archive: not online".to_owned()];
+        assert!(newest(105, &backups).ends_with("archive: not online. Without one it cannot be brought back."));
         backups.backups = list.into_iter().map(|one| (StorageId::new("nas").unwrap(), node.clone(), one)).collect();
         assert!(newest(105, &backups).starts_with("Its newest backup is 2026-11-22T"), "{}", newest(105, &backups));
         let text = detail(&disks(&config, 105), &snapshots, &backups, true);
@@ -366,6 +382,10 @@ mod tests {
         assert_eq!(outcome(fine(), Ok(true)), Outcome::Changed);
         assert_eq!(outcome(fine(), Ok(false)), Outcome::Failed);
         assert_eq!(outcome(fine(), dark()), Outcome::Unknown);
+        let no_right = || Err(Fault::new(Kind::Forbidden, "x"));
+        assert_eq!(outcome(fine(), no_right()), Outcome::Changed);
+        assert_eq!(outcome(failed(), no_right()), Outcome::Failed);
+        assert_eq!(outcome(unknown(), no_right()), Outcome::Unknown);
         assert_eq!(outcome(failed(), Ok(false)), Outcome::Failed);
         assert_eq!(outcome(unknown(), Ok(true)), Outcome::Changed);
         assert_eq!(outcome(unknown(), Ok(false)), Outcome::Unknown);

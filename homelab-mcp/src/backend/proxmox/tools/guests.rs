@@ -1,6 +1,6 @@
 //! Which guests there are, and how one of them is now.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,9 @@ use crate::{
     backend::proxmox::{
         client,
         guest::{Found, GuestArgs, hidden},
-        model::{Guest, GuestType, Use, uptime},
+        model::{Guest, GuestType, Node, Resources, Use, uptime},
     },
-    error::ToolError,
+    error::{Fault, Kind, ToolError},
     reply::{self, Page},
     tool::{About, Call, Effect, Read, Tool, Toolset},
 };
@@ -130,6 +130,9 @@ impl Read for ListVms {
         let found = async {
             let client = client(&core)?;
             let resources = client.resources(None).await?;
+            if let Some(node) = &args.node {
+                known_node(&resources, node)?;
+            }
             let note = if resources.guests.is_empty() {
                 let held = client.permissions().await;
                 held.ok()
@@ -148,6 +151,19 @@ impl Read for ListVms {
             .map_err(|problem| ToolError::invalid(DOING, problem))?;
         Ok(ListOut { vms, page, offline_nodes, note })
     }
+}
+
+/// "No guests" on a node that does not exist would be taken for an answer. Without the right to see nodes, guests tell.
+fn known_node(resources: &Resources, node: &str) -> Result<(), Fault> {
+    let nodes = resources.nodes.iter().map(|member| &member.node);
+    let names: BTreeSet<_> =
+        nodes.chain(resources.guests.iter().map(|guest| &guest.at.node)).map(Node::as_str).collect();
+    if names.is_empty() || names.contains(node) {
+        return Ok(());
+    }
+    let names: Vec<_> = names.into_iter().collect();
+    Err(Fault::new(Kind::NotFound, format!("no node is called `{node}`; there are: {}", names.join(", ")))
+        .hint("Correct `node`, or leave it out."))
 }
 
 fn wanted(guest: &Guest, args: &ListArgs) -> bool {
@@ -256,7 +272,6 @@ fn status(found: Found) -> StatusOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::proxmox::model::Resources;
     use serde_json::json;
 
     #[test]
@@ -276,6 +291,17 @@ mod tests {
                 json!({"vmid": 202, "name": "CT 202", "node": "pve3", "type": "lxc", "status": "unknown"}),
             ]
         );
+    }
+
+    #[test]
+    fn a_node_that_does_not_exist_has_not_simply_no_guests() {
+        let read = |rows| Resources::read(&rows).unwrap();
+        let all = read(json!([
+            {"type": "node", "node": "empty", "status": "online"}, {"type": "qemu", "vmid": 100, "node": "pve1"},
+        ]));
+        assert!(known_node(&all, "empty").is_ok() && known_node(&all, "pve1").is_ok());
+        assert!(known_node(&all, "pve9").unwrap_err().cause.ends_with("there are: empty, pve1"));
+        assert!(known_node(&read(json!([])), "pve9").is_ok());
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Tool for ListDatasets {
         worst: Effect::Read,
         idempotent: true,
         open_world: false,
-        untrusted: &[],
+        // ZFS allows spaces in names, and so whole sentences.
+        untrusted: &["datasets[].name", "datasets[].mountpoint"],
     };
     type Args = ListArgs;
     type Out = ListOut;
@@ -186,7 +187,7 @@ impl Tool for DatasetInfo {
         worst: Effect::Read,
         idempotent: true,
         open_world: false,
-        untrusted: &["comments"],
+        untrusted: &["name", "mountpoint", "comments"],
     };
     type Args = InfoArgs;
     type Out = InfoOut;

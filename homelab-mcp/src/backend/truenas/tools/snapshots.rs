@@ -85,7 +85,8 @@ impl Tool for ListSnapshots {
         worst: Effect::Read,
         idempotent: true,
         open_world: false,
-        untrusted: &[],
+        // ZFS allows spaces in names, and so whole sentences.
+        untrusted: &["dataset", "snapshots[].name"],
     };
     type Args = ListArgs;
     type Out = ListOut;
@@ -290,7 +291,7 @@ impl Change for CreateSnapshot {
         // ZFS takes a recursive snapshot in one step, so the first one stands for all.
         match (find(nas, &id, doubt.is_some()).await, doubt) {
             (Ok(Some(snapshot)), None) => {
-                Ok(Done::changed(format!("Snapshot {id}{reach} created successfully"), out(&snapshot)))
+                Ok(Done::changed(format!("Snapshot {id}{reach} created successfully."), out(&snapshot)))
             }
             (Ok(Some(snapshot)), Some(fault)) => Ok(Done::changed(
                 format!("Snapshot {id}{reach} was created: it is there, though {}.", fault.cause),
