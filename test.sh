@@ -124,31 +124,6 @@ group_clients() {
     "$CACHE/mcp-1/bin/python" homelab-mcp/tests/clients/client_1.py "$binary"
 }
 
-# A real Chromium through the pages on which the owner lets an app in.
-group_browser() {
-    have npm || apt_install nodejs npm || { cannot "npm is missing and could not be installed"; return 0; }
-    have chromium || apt_install chromium || { cannot "chromium is missing and could not be installed"; return 0; }
-    have openssl || apt_install openssl || { cannot "openssl is missing and could not be installed"; return 0; }
-    cargo build --locked -p homelab-mcp -p mcp-gateway
-    node_packages browser "$(<mcp-gateway/tests/browser/package.json)"
-    cp mcp-gateway/tests/browser/*.mjs "$CACHE/browser/"
-    node "$CACHE/browser/run.mjs" "$PWD/target/debug/mcp-gateway" "$PWD/target/debug/homelab-mcp" "$CACHE/screenshots"
-    say "browser: screenshots are in ${CACHE#"$PWD/"}/screenshots"
-}
-
-# The Python client signs in by itself, and the conformance suite looks at the authorization server.
-group_sign_in() {
-    cargo build --locked -p homelab-mcp -p mcp-gateway
-    local binaries=("$PWD/target/debug/mcp-gateway" "$PWD/target/debug/homelab-mcp") mode
-    export PYTHONDONTWRITEBYTECODE=1 # nothing is written beside the sources
-    venv mcp-2 "$CLIENT_2_PACKAGE"
-    for mode in auto legacy 2026-07-28; do
-        "$CACHE/mcp-2/bin/python" mcp-gateway/tests/clients/oauth.py "$mode" "${binaries[@]}"
-    done
-    conformance_suite || return 0
-    python3 mcp-gateway/tests/clients/conformance.py "${binaries[@]}" "$NODE" "$SUITE"
-}
-
 group_licences() {
     local deny=(cargo deny)
     if ! have cargo-deny; then
@@ -176,17 +151,6 @@ venv() {
     if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then apt_install python3-venv || return 1; fi
     python3 -m venv "$dir"
     "$dir/bin/pip" install --quiet --disable-pip-version-check "$2"
-    printf '%s' "$2" >"$dir/made-for"
-}
-
-# node_packages NAME MANIFEST: the same for packages from npm.
-node_packages() {
-    local dir=$CACHE/$1
-    [[ -f $dir/made-for && $(<"$dir/made-for") == "$2" ]] && return 0
-    rm -rf "$dir"
-    mkdir -p "$dir"
-    printf '%s' "$2" >"$dir/package.json"
-    npm install --prefix "$dir" --no-audit --no-fund --loglevel=error
     printf '%s' "$2" >"$dir/made-for"
 }
 

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::BodyExt as _;
 use hyper::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     header::{self, HeaderValue},
 };
@@ -160,9 +160,16 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// The same for a whole request that is refused before its body was looked at.
+pub(crate) async fn leave_out_of(request: Request<Incoming>) {
+    if !request.headers().contains_key(header::EXPECT) {
+        leave_out(request.into_body()).await;
+    }
+}
+
 /// Takes the rest of a body and drops it, within bounds. Many clients read no answer before they have sent everything:
 /// for them a connection that closes meanwhile is just broken.
-pub(crate) async fn leave_out(mut body: Incoming) {
+async fn leave_out(mut body: Incoming) {
     let drained = async {
         let mut left = REST;
         while let Some(Ok(frame)) = body.frame().await {

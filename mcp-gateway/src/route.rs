@@ -31,7 +31,7 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>, p
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let mut reply = match gateway.guard.check(authority, request.headers()) {
         Err(refused) => {
-            body::leave_out(request.into_body()).await;
+            body::leave_out_of(request).await;
             *refused
         }
         Ok(origin) => {
@@ -96,7 +96,7 @@ async fn routed(gateway: &Arc<Gateway>, request: Request<Incoming>, peer: Socket
             let caller = match gateway.auth.caller(request.headers(), source(), &gateway.metrics) {
                 Ok(caller) => caller,
                 Err(refused) => {
-                    body::leave_out(request.into_body()).await;
+                    body::leave_out_of(request).await;
                     return *refused;
                 }
             };

@@ -87,6 +87,40 @@ group_http_clients() {
     bounded python3 "$GATEWAY_TESTS/clients/crowd.py" "$GATEWAY" "$FIXTURE"
 }
 
+# --- sign-in ------------------------------------------------------------------------------
+
+# The Python client signs in by itself, and the conformance suite looks at the authorization server.
+group_sign_in() {
+    conformance_suite || return 0
+    gateway_programs
+    venv mcp-2 "$CLIENT_2_PACKAGE"
+    local mode
+    for mode in auto legacy 2026-07-28; do
+        bounded "$CACHE/mcp-2/bin/python" "$GATEWAY_TESTS/sign-in/oauth.py" "$mode" "$GATEWAY" "$CORE"
+    done
+    bounded python3 "$GATEWAY_TESTS/sign-in/conformance.py" "$GATEWAY" "$CORE" "$NODE" "$SUITE"
+}
+
+# A real Chromium through the pages on which the owner lets an app in.
+group_browser() {
+    local program missing=()
+    for program in npm chromium openssl; do have "$program" || missing+=("$program"); done
+    ((${#missing[@]} == 0)) || apt_install "${missing[@]}" || { cannot "${missing[*]} missing and could not be installed"; return 0; }
+    gateway_programs
+    local dir=$CACHE/browser tests=$GATEWAY_TESTS/browser made_for
+    made_for=$(sha256sum <"$tests/package-lock.json")
+    if [[ ! -f $dir/made-for || $(<"$dir/made-for") != "$made_for" ]]; then
+        rm -rf "$dir"
+        mkdir -p "$dir"
+        cp "$tests/package.json" "$tests/package-lock.json" "$dir"
+        (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+        printf '%s' "$made_for" >"$dir/made-for"
+    fi
+    cp "$tests"/*.mjs "$dir"
+    bounded node "$dir/run.mjs" "$GATEWAY" "$CORE" "$PWD/target/screenshots"
+    say "screenshots are in target/screenshots"
+}
+
 # --- proxies ------------------------------------------------------------------------------
 
 group_proxies() {
