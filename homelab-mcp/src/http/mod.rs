@@ -299,6 +299,18 @@ impl Door {
     }
 }
 
+/// In place of our own key.
+const HUSHED: &str = "[our key]";
+
+/// What answers may be something that repeats what it was asked, headers and all. Our key is not for whoever reads the
+/// error, also where the operator has redaction switched off for values of their own.
+fn without(body: Vec<u8>, secret: &str) -> Vec<u8> {
+    let Some(first) = secret.as_bytes().first() else { return body };
+    let is_here = |at: usize| body[at..].starts_with(secret.as_bytes());
+    let here = body.iter().enumerate().any(|(at, byte)| byte == first && is_here(at));
+    if here { String::from_utf8_lossy(&body).replace(secret, HUSHED).into_bytes() } else { body }
+}
+
 /// Reads until it is enough, or the end. A body that was not read to its end takes its connection with it.
 fn read_until(mut reader: impl io::Read, enough: fn(&[u8]) -> bool) -> Result<Vec<u8>, ureq::Error> {
     let (mut body, mut piece) = (Vec::new(), [0; 4096]);
@@ -412,18 +424,18 @@ impl Member {
                 |name| answer.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             let (content_type, location) = (header("content-type").unwrap_or_default(), header("location"));
             let status = answer.status().as_u16();
-            let body = match request.enough {
+            let mut body = match request.enough {
                 None => answer.body_mut().with_config().limit(BODY).read_to_vec()?,
                 Some(enough) => read_until(answer.body_mut().with_config().limit(BODY).reader(), enough)?,
             };
-            Ok(Response {
-                status,
-                reason: journal.reason(),
-                content_type,
-                location,
-                body,
-                member: self.origin.to_string(),
-            })
+            let mut reason = journal.reason();
+            for (_, value) in &request.headers {
+                if let Header::Secret(secret) = value {
+                    body = without(body, secret.expose());
+                    reason = reason.replace(secret.expose(), HUSHED);
+                }
+            }
+            Ok(Response { status, reason, content_type, location, body, member: self.origin.to_string() })
         })
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn vendor_text(text: &str) -> String {
     let text = SOURCE.replace_all(&text, "");
     let text = entities(&text);
     let mut line = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+    for word in text.split(|c: char| c.is_whitespace() || is_unseen(c)).filter(|word| !word.is_empty()) {
         if !line.is_empty() {
             line.push(' ');
         }
@@ -52,6 +52,14 @@ pub(crate) fn vendor_text(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+/// Control characters, and what is not shown or turns round what is: text that a person would not see must not reach a
+/// model either.
+pub(crate) fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
 /// The entities that the vendors' pages and escaped messages use.
@@ -108,6 +116,7 @@ mod tests {
             ("<?xml version=\"1.0\"?><html><h1>411 Length Required</h1></html>", "411 Length Required"),
             ("&lt;b&gt; &amp;lt; &quot;x&#039;", "<b> &lt; \"x'"),
             ("a\u{1b}[31m\u{0}b", "a [31m b"),
+            ("safe\u{202e}lived\u{2069}\u{e0041}\u{e0042} end", "safe lived end"),
             ("<p>Pool <b>tank</b> is <br>DEGRADED</p>", "Pool tank is DEGRADED"),
         ] {
             assert_eq!(vendor_text(given), told, "{given}");

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-use crate::http::text::entities;
+use crate::http::text::{entities, is_unseen};
 
 /// Of one alert.
 const LONGEST: usize = 1500;
@@ -26,7 +26,7 @@ pub(super) fn plain(html: &str) -> String {
     let mut lines = Vec::new();
     for line in text.split('\n') {
         let words: Vec<_> =
-            line.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+            line.split(|c: char| c.is_whitespace() || is_unseen(c)).filter(|word| !word.is_empty()).collect();
         if !words.is_empty() {
             lines.push(words.join(" "));
         }
@@ -69,6 +69,7 @@ mod tests {
             ("a < b &amp;lt; &quot;c&#x27;", "a < b &lt; \"c'"),
             ("5 > 3 and 2 <3", "5 > 3 and 2 <3"),
             ("<script>x</script>\u{1b}[0m", "x [0m"),
+            ("disk\u{202e}\u{e0049} failed", "disk failed"),
             ("", ""),
         ] {
             assert_eq!(plain(html), text, "{html}");

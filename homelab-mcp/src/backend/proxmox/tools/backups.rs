@@ -243,8 +243,15 @@ impl Proxmox {
         }
         found.backups.sort_by(|(_, _, a), (_, _, b)| (b.created, &a.volid).cmp(&(a.created, &b.volid)));
         // The server hides without a word, so that a list alone proves nothing.
-        found.held = self.permissions().await.ok();
-        found.hidden = found.held.as_ref().and_then(|held| hidden(held, &readable, search.vmid));
+        (found.held, found.hidden) = match self.permissions().await {
+            Ok(held) => {
+                let hidden = hidden(&held, &readable, search.vmid);
+                (Some(held), hidden)
+            }
+            Err(fault) => {
+                (None, Some(format!("whether the API token may see all of them cannot be read ({})", fault.cause)))
+            }
+        };
         found
     }
 }

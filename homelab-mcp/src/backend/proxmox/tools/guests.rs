@@ -14,7 +14,8 @@ use crate::{
         guest::{Found, GuestArgs, hidden},
         model::{Guest, GuestType, Node, Resources, Use, uptime},
     },
-    error::{Fault, Kind, ToolError},
+    error::ToolError,
+    http::text::vendor_text,
     reply::{self, Page},
     tool::{About, Call, Effect, Read, Tool, Toolset},
 };
@@ -103,7 +104,7 @@ pub(crate) struct ListOut {
     /// Nothing newer is known of their guests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     offline_nodes: Vec<String>,
-    /// Why there may be more.
+    /// Why there may be more, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
@@ -130,16 +131,13 @@ impl Read for ListVms {
         let found = async {
             let client = client(&core)?;
             let resources = client.resources(None).await?;
-            if let Some(node) = &args.node {
-                known_node(&resources, node)?;
-            }
             let note = if resources.guests.is_empty() {
                 let held = client.permissions().await;
                 held.ok()
                     .and_then(|held| hidden(&held, None))
                     .map(|why| format!("There may be guests: {}.", why.replacen("it is", "the list is", 1)))
             } else {
-                None
+                args.node.as_deref().and_then(|node| unknown_node(&resources, node))
             };
             Ok((resources, note))
         };
@@ -154,16 +152,16 @@ impl Read for ListVms {
 }
 
 /// "No guests" on a node that does not exist would be taken for an answer. Without the right to see nodes, guests tell.
-fn known_node(resources: &Resources, node: &str) -> Result<(), Fault> {
+fn unknown_node(resources: &Resources, node: &str) -> Option<String> {
     let nodes = resources.nodes.iter().map(|member| &member.node);
     let names: BTreeSet<_> =
         nodes.chain(resources.guests.iter().map(|guest| &guest.at.node)).map(Node::as_str).collect();
-    if names.is_empty() || names.contains(node) {
-        return Ok(());
+    if names.contains(node) {
+        return None;
     }
     let names: Vec<_> = names.into_iter().collect();
-    Err(Fault::new(Kind::NotFound, format!("no node is called `{node}`; there are: {}", names.join(", ")))
-        .hint("Correct `node`, or leave it out."))
+    let asked: String = vendor_text(node).chars().take(63).collect();
+    Some(format!("No node is called `{asked}`; there are: {}.", names.join(", ")))
 }
 
 fn wanted(guest: &Guest, args: &ListArgs) -> bool {
@@ -295,13 +293,12 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_exist_has_not_simply_no_guests() {
-        let read = |rows| Resources::read(&rows).unwrap();
-        let all = read(json!([
+        let all = Resources::read(&json!([
             {"type": "node", "node": "empty", "status": "online"}, {"type": "qemu", "vmid": 100, "node": "pve1"},
         ]));
-        assert!(known_node(&all, "empty").is_ok() && known_node(&all, "pve1").is_ok());
-        assert!(known_node(&all, "pve9").unwrap_err().cause.ends_with("there are: empty, pve1"));
-        assert!(known_node(&read(json!([])), "pve9").is_ok());
+        let all = all.unwrap();
+        assert_eq!((unknown_node(&all, "empty"), unknown_node(&all, "pve1")), (None, None));
+        assert!(unknown_node(&all, "pve9").unwrap().ends_with("there are: empty, pve1."));
     }
 
     #[test]

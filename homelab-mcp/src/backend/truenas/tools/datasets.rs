@@ -187,7 +187,7 @@ impl Tool for DatasetInfo {
         worst: Effect::Read,
         idempotent: true,
         open_world: false,
-        untrusted: &["name", "mountpoint", "comments"],
+        untrusted: &["comments"],
     };
     type Args = InfoArgs;
     type Out = InfoOut;

@@ -86,7 +86,7 @@ impl Tool for ListSnapshots {
         idempotent: true,
         open_world: false,
         // ZFS allows spaces in names, and so whole sentences.
-        untrusted: &["dataset", "snapshots[].name"],
+        untrusted: &["snapshots[].name"],
     };
     type Args = ListArgs;
     type Out = ListOut;
