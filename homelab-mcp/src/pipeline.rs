@@ -210,9 +210,11 @@ pub(crate) async fn change<T: Change>(core: Arc<Core>, call: Call, mut arguments
             answer(running)
         }
         () = core.stop.abandoned() => {
-            let message = "The server is stopping and did not see the end of this: it may have happened. Read the object's \
-                           state before trying again."
-                .to_owned();
+            let message = format!(
+                "The server is stopping and did not see the end of this{}: it may have happened. Read the object's state \
+                 before trying again.",
+                started.reference().map(|reference| format!(" ({reference})")).unwrap_or_default()
+            );
             answer(envelope(Outcome::Unknown, message, &targets, known))
         }
     }
