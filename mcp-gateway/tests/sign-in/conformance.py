@@ -32,12 +32,19 @@ def main(gateway, core, *suite):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         too_late = threading.Timer(SECONDS * 2, process.kill)
         too_late.start()
-        for line in process.stdout:
-            print(line, end="")
-            if (start := line.find(f"{base}/authorize?")) >= 0:
-                # The browser is sent back to the suite.
-                owner_allows(line[start:].split()[0], follow=True)
-        too_late.cancel()
+        try:
+            url = None
+            for line in process.stdout:
+                print(line, end="")
+                if (start := line.find(f"{base}/authorize?")) >= 0:
+                    url = line[start:].split()[0]
+                elif "Callback server started" in line:
+                    # Only now somebody listens where the browser is sent back to.
+                    owner_allows(url, follow=True)
+        finally:
+            too_late.cancel()
+            if sys.exc_info()[0]:
+                process.kill()
         if process.wait() != 0:
             raise SystemExit("FAILED: the suite is not content")
 
