@@ -14,13 +14,13 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
 use crate::{
     Core,
-    error::ToolError,
+    error::{Fault, Kind, ToolError},
     gate::{Case, Ticket, Verdict},
     operations::Ended,
     redact,
     reply::{Answer, Envelope},
     target::Target,
-    tool::{Call, Change, Done, Effect, Flow, Outcome, Read, Resolved, Toolset},
+    tool::{About, Call, Change, Done, Effect, Flow, Outcome, Read, Resolved, Toolset},
 };
 
 /// One change at a time to one object; two stacks need not wait for each other.
@@ -71,6 +71,18 @@ impl Slots {
     }
 }
 
+/// A turn at a toolset's backend. At an appliance that hangs, waiting for one is over before the calls that it hangs with
+/// are: those who come then would wait for as long again.
+async fn turn<'a>(core: &'a Core, about: &About) -> Result<Option<SemaphorePermit<'a>>, ToolError> {
+    let hold = core.slots.hold(about.toolset);
+    let Some(limit) = core.config.appliances.timeout(about.toolset) else { return Ok(hold.await) };
+    tokio::time::timeout(limit - limit / 10, hold).await.map_err(|_| {
+        Fault::new(Kind::Conflict, format!("{AT_ONCE} calls to it are unanswered already"))
+            .hint("It seems to hang; nothing was asked. Try again later.")
+            .doing(format!("begin {}", about.name), about.toolset.name())
+    })
+}
+
 /// What an engine or compose says may quote the very value it stumbled over.
 fn masked(core: &Core, text: String) -> String {
     if core.config.redact { redact::mask_text(&text).into_owned() } else { text }
@@ -84,8 +96,11 @@ pub(crate) async fn read<T: Read>(core: Arc<Core>, call: Call, args: Map<String,
     };
     let subject = T::subject(&args);
     let cap = core.config.max_result_chars;
-    let _turn = core.slots.hold(T::ABOUT.toolset).await;
-    let mut answer = match T::read(core.clone(), call, args).await.map(serde_json::to_value) {
+    let read = async {
+        let _turn = turn(&core, &T::ABOUT).await?;
+        T::read(core.clone(), call, args).await
+    };
+    let mut answer = match read.await.map(serde_json::to_value) {
         Ok(Ok(value)) => Answer::object(&T::ABOUT, value, false, "ok", cap),
         Ok(Err(error)) => Answer::error("failed", format!("{}: the result cannot be written: {error}.", T::ABOUT.name)),
         Err(error) => Answer::error("failed", masked(&core, error.to_string())),
@@ -130,7 +145,7 @@ pub(crate) async fn change<T: Change>(core: Arc<Core>, call: Call, mut arguments
 
     let resolve = async {
         // Given back before what follows, which may wait for a person.
-        let _turn = core.slots.hold(T::ABOUT.toolset).await;
+        let _turn = turn(&core, &T::ABOUT).await?;
         T::resolve(&core, &call, &args).await
     };
     let resolved = tokio::select! {
@@ -339,7 +354,7 @@ fn keys(targets: &[Target]) -> Vec<String> {
 
 /// After sending, no answer in time is not a failure: it may have happened.
 fn outcome_of(error: &ToolError) -> Outcome {
-    if error.fault.kind == crate::error::Kind::TimedOut { Outcome::Unknown } else { Outcome::Failed }
+    if error.fault.kind == Kind::TimedOut { Outcome::Unknown } else { Outcome::Failed }
 }
 
 fn envelope<O>(outcome: Outcome, message: String, targets: &[Target], out: O) -> Envelope<O> {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use shared::{Secret, vars::Vars};
 
-use crate::http::{Address, origin::Origin, trust};
+use crate::{
+    http::{Address, origin::Origin, trust},
+    tool::Toolset,
+};
 
 /// A Proxmox VE cluster.
 #[derive(Clone, Debug)]
@@ -44,6 +47,17 @@ pub(crate) struct Appliances {
 impl Appliances {
     pub(super) fn read(v: &mut Vars) -> Self {
         Self { proxmox: proxmox(v), truenas: truenas(v), opnsense: opnsense(v) }
+    }
+
+    /// How long one request to a toolset's appliance may take; `None` when it has none.
+    pub(crate) fn timeout(&self, toolset: Toolset) -> Option<Duration> {
+        let address = match toolset {
+            Toolset::Proxmox => self.proxmox.as_ref().map(|proxmox| &proxmox.address),
+            Toolset::Truenas => self.truenas.as_ref().map(|truenas| &truenas.address),
+            Toolset::Opnsense => self.opnsense.as_ref().map(|opnsense| &opnsense.address),
+            Toolset::Core | Toolset::Docker | Toolset::Compose | Toolset::System => None,
+        };
+        address.map(|address| address.timeout)
     }
 
     /// The prefix of each appliance whose certificate is not checked.

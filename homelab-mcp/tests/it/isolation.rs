@@ -121,6 +121,27 @@ fn hold_up_nobody(health: [Health; 4]) {
     core.finish();
 }
 
+/// More calls than may look at one appliance at once.
+const CROWD: usize = 50;
+
+#[test]
+fn of_a_crowd_at_an_appliance_that_hangs_those_who_waited_in_vain_are_told_so() {
+    let machine = Machine::start(Proxmox::new(ProxmoxProfile::V9_2));
+    machine.server.fault(Rule::new("", Fault::Hang));
+    let env = machine.env("PROXMOX").and("PROXMOX_TOKEN_ID", TOKEN_ID).and("PROXMOX_TOKEN_SECRET", TOKEN_SECRET);
+    let mut core = env.and("PROXMOX_TIMEOUT", "2").core();
+    let ids: Vec<_> = (0..CROWD).map(|_| core.begin("proxmox_status", json!({}))).collect();
+    let mut waited = 0;
+    for id in ids {
+        let answer = core.answer(id)["result"].clone();
+        assert_eq!(answer["isError"], true, "{answer}");
+        waited +=
+            usize::from(answer["content"][0]["text"].as_str().unwrap().contains("calls to it are unanswered already"));
+    }
+    assert!(waited > 0, "all of them were let through, one lot after the other");
+    core.finish();
+}
+
 #[test]
 fn docker_answers_while_two_appliances_hang_and_one_is_down() {
     hold_up_nobody([Health::Well, Health::Hangs, Health::Hangs, Health::Down]);
