@@ -26,33 +26,30 @@ struct List {
 }
 
 /// A bare request, as a script sends it without `initialize`.
-pub(crate) fn request(id: usize) -> String {
+pub fn request(id: usize) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/list\"}}\n")
 }
 
 /// What the core answers to `tools/list`; the floor sends the same.
 #[derive(Debug)]
-pub(crate) struct Recorded {
+pub struct Recorded {
     /// The bytes of `result`.
-    pub(crate) result: String,
+    pub result: String,
     /// Number of tools in it.
-    pub(crate) tools: usize,
+    pub tools: usize,
 }
 
 impl Recorded {
     /// Reads the first answer.
-    pub(crate) fn new(line: &[u8], id: usize) -> Fallible<Self> {
-        let (got, result) = open(line)?;
-        if got != id {
-            return Err(format!("asked with id {id}, answered with id {got}").into());
-        }
+    pub fn new(line: &[u8], id: usize) -> Fallible<Self> {
+        let result = result(line, id)?;
         let tools = serde_json::from_str::<List>(result).map_err(|e| format!("no tools in the answer: {e}"))?.tools;
         Ok(Self { result: result.to_owned(), tools: tools.len() })
     }
 }
 
 /// Ticks off the answers to requests with consecutive ids.
-pub(crate) struct Ledger<'a> {
+pub struct Ledger<'a> {
     expected: &'a Recorded,
     first: usize,
     seen: Vec<bool>,
@@ -62,12 +59,12 @@ pub(crate) struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     /// Waits for `count` answers, their ids from `first` on.
-    pub(crate) fn new(expected: &'a Recorded, first: usize, count: usize) -> Self {
+    pub fn new(expected: &'a Recorded, first: usize, count: usize) -> Self {
         Self { expected, first, seen: vec![false; count], missing: count, different: false }
     }
 
     /// Takes one line. An error when it is no answer with tools, or its id was not asked or is answered twice.
-    pub(crate) fn take(&mut self, line: &[u8]) -> Fallible<()> {
+    pub fn take(&mut self, line: &[u8]) -> Fallible<()> {
         let (id, result) = open(line)?;
         if result != self.expected.result {
             let list =
@@ -89,16 +86,24 @@ impl<'a> Ledger<'a> {
     }
 
     /// Takes many lines.
-    pub(crate) fn take_all(&mut self, lines: &[u8]) -> Fallible<()> {
+    pub fn take_all(&mut self, lines: &[u8]) -> Fallible<()> {
         lines.split_inclusive(|&byte| byte == b'\n').try_for_each(|line| self.take(line))
     }
 
     /// An error when answers are missing; otherwise whether all had the bytes of the first one.
-    pub(crate) fn close(self) -> Fallible<bool> {
+    pub fn close(self) -> Fallible<bool> {
         match self.missing {
             0 => Ok(!self.different),
             n => Err(format!("{n} of {} answers missing", self.seen.len()).into()),
         }
+    }
+}
+
+/// The bytes of the result of an answer to this id. An error when it is none, or the answer is an error.
+pub fn result(line: &[u8], id: usize) -> Fallible<&str> {
+    match open(line)? {
+        (got, result) if got == id => Ok(result),
+        (got, _) => Err(format!("asked with id {id}, answered with id {got}").into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Starts, talks to and always ends one of the two programs.
+//! Starts, talks to and always ends a program over its pipes.
 
 use crate::{Fallible, variable};
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A step that takes longer than this loses its child.
-pub(crate) const STEP: Duration = Duration::from_secs(60);
+pub const STEP: Duration = Duration::from_secs(60);
 /// How long a program may take to leave after the end of its input.
 const LEAVING: Duration = Duration::from_secs(5);
 /// What the bench itself may take to notice that its child was killed.
@@ -19,22 +19,24 @@ const NOTICING: Duration = Duration::from_secs(20);
 /// Bytes read at once: what a Linux pipe holds.
 const BUFFER: usize = 64 * 1024;
 
-/// One of the two programs, and how to start it.
-pub(crate) struct Program {
-    /// `core` or `floor`.
-    pub(crate) name: &'static str,
+/// A program, and how to start it.
+pub struct Program {
+    /// Such as `core` or `floor`.
+    pub name: &'static str,
     /// Its binary, absolute.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Its arguments.
-    pub(crate) args: Vec<OsString>,
+    pub args: Vec<OsString>,
     /// Its working and state directory.
-    pub(crate) state: PathBuf,
+    pub state: PathBuf,
     /// Its `CAPABILITY_LEVEL`.
-    pub(crate) level: u8,
+    pub level: u8,
+    /// Further variables.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Program {
-    /// The same conditions for both: three variables, pipes, no stderr.
+    /// The same conditions for all: three variables and its own, pipes, no stderr.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.args).current_dir(&self.state).env_clear();
@@ -42,6 +44,7 @@ impl Program {
             command.env("PATH", path);
         }
         command.env("STATE_DIR", &self.state).env("CAPABILITY_LEVEL", self.level.to_string());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         command
     }
@@ -57,7 +60,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Kills the children of a step that takes too long, and nothing else.
 #[derive(Clone)]
-pub(crate) struct Watchdog {
+pub struct Watchdog {
     state: Arc<Mutex<Watched>>,
     fired: Arc<AtomicBool>,
 }
@@ -70,7 +73,7 @@ struct Watched {
 
 impl Watchdog {
     /// Starts the thread, which ends with the process.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let dog = Self {
             state: Arc::new(Mutex::new(Watched { deadline: Instant::now() + STEP, children: Vec::new() })),
             fired: Arc::default(),
@@ -86,13 +89,13 @@ impl Watchdog {
     }
 
     /// Gives the next step its own time.
-    pub(crate) fn next_step(&self) {
+    pub fn next_step(&self) {
         lock(&self.state).deadline = Instant::now() + STEP;
         self.fired.store(false, Ordering::Relaxed);
     }
 
     /// Whether the present step was cut short.
-    pub(crate) fn fired(&self) -> bool {
+    pub fn fired(&self) -> bool {
         self.fired.load(Ordering::Relaxed)
     }
 
@@ -122,7 +125,7 @@ impl Watchdog {
 }
 
 /// A running program.
-pub(crate) struct Server {
+pub struct Server {
     pid: u32,
     child: Shared,
     input: Option<ChildStdin>,
@@ -132,7 +135,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `program` under the watchdog.
-    pub(crate) fn start(program: &Program, dog: &Watchdog) -> Fallible<Self> {
+    pub fn start(program: &Program, dog: &Watchdog) -> Fallible<Self> {
         let mut child = program.command().spawn()?;
         let input = child.stdin.take();
         let Some(output) = child.stdout.take() else {
@@ -147,12 +150,12 @@ impl Server {
     }
 
     /// Its process id, valid as long as `self` lives.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Sends one line and reads one into `answer`.
-    pub(crate) fn ask(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Fallible<()> {
+    pub fn ask(&mut self, request: &[u8], answer: &mut Vec<u8>) -> Fallible<()> {
         self.input.as_mut().ok_or("input closed")?.write_all(request)?;
         answer.clear();
         self.output.read_until(b'\n', answer)?;
@@ -160,7 +163,7 @@ impl Server {
     }
 
     /// Sends all of `requests` from a thread of its own while `read` reads.
-    pub(crate) fn flood<T>(
+    pub fn flood<T>(
         &mut self,
         requests: &[u8],
         read: impl FnOnce(&mut BufReader<ChildStdout>) -> Fallible<T>,
@@ -183,7 +186,7 @@ impl Server {
 
     /// Closes the input and waits until the program has left. The text says what was not as it should be.
     /// An error when it had more to say than it was asked.
-    pub(crate) fn finish(mut self) -> Fallible<Option<String>> {
+    pub fn finish(mut self) -> Fallible<Option<String>> {
         self.input = None;
         let status = self.wait(LEAVING)?;
         let remark = match status {
@@ -232,7 +235,7 @@ impl Drop for Server {
 
 /// Reads `lines` whole lines into `store`, grown when too small; their length. Nothing is looked at but the
 /// line ends, so that the reader costs as little as it can.
-pub(crate) fn read_lines(from: &mut impl Read, lines: usize, store: &mut Vec<u8>) -> Fallible<usize> {
+pub fn read_lines(from: &mut impl Read, lines: usize, store: &mut Vec<u8>) -> Fallible<usize> {
     let (mut length, mut seen) = (0, 0);
     while seen < lines {
         if store.len() - length < BUFFER {
@@ -262,6 +265,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             state: std::env::temp_dir(),
             level: 1,
+            env: Vec::new(),
         }
     }
 

@@ -4,26 +4,20 @@
 //! floor, core, floor …) under the same conditions, and the ratios are what to compare. Nothing fails for
 //! being slow; the exit code says only whether everything could be measured.
 
-mod answers;
-mod child;
-mod proc;
 mod report;
 
-use answers::{Ledger, Recorded, request};
-use child::{Program, STEP, Server, Watchdog, read_lines};
+use bench::answers::{Ledger, Recorded, request};
+use bench::child::{Program, STEP, Server, Watchdog, read_lines};
+use bench::{Fallible, Scratch, measured_program, own_program, proc};
 use report::{Aim, Measure, Pick, Report, Unit};
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// An error is a sentence for the reader of the report.
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "\
 usage: bench <path to homelab-mcp> [--runs N] [--level 1..4] [--json] [-- ARGUMENT...]
@@ -49,8 +43,6 @@ const WARM_UP: usize = 50;
 const QUIET: Duration = Duration::from_millis(200);
 /// No further sample is begun when a step has taken this long: what there is has to do.
 const ENOUGH: Duration = Duration::from_secs(35);
-/// How long cargo may take over the floor program.
-const BUILD: Duration = Duration::from_secs(300);
 
 /// The command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,49 +102,22 @@ fn arguments(given: impl Iterator<Item = OsString>) -> Fallible<Option<Arguments
     Ok(Some(Arguments { core, runs, level, json, rest }))
 }
 
-/// A directory of our own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("homelab-mcp-bench-{}", std::process::id()));
-        // Fails when it exists: nobody else can have prepared it.
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let path = Self(path);
-        fs::create_dir(path.0.join("core"))?;
-        fs::create_dir(path.0.join("floor"))?;
-        Ok(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left in the temporary directory is the system's to clear.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Measures and shows; whether everything could be measured.
 fn run(arguments: &Arguments) -> Fallible<bool> {
-    let missing = |error: io::Error| {
-        format!("{}: {error}\nBuild it with: cargo build --profile dist -p homelab-mcp", arguments.core.display())
-    };
-    let path = fs::canonicalize(&arguments.core).map_err(missing)?;
-    if !path.is_file() {
-        return Err(missing(io::Error::other("not a file")).into());
-    }
-    let floor = floor_binary()?;
+    let path = measured_program(&arguments.core, "homelab-mcp")?;
+    let floor = own_program("floor-stdio")?;
     let scratch = Scratch::new()?;
     let level = arguments.level;
-    let core = Program { name: "core", path, args: arguments.rest.clone(), state: scratch.0.join("core"), level };
+    let state = scratch.folder("core")?;
+    let core = Program { name: "core", path, args: arguments.rest.clone(), state, level, env: Vec::new() };
 
     let dog = Watchdog::start();
     let mut report = Report { subject: Vec::new(), measures: Vec::new(), notes: Vec::new(), failures: Vec::new() };
     let recorded = first_answer(&core, &dog).map_err(|error| format!("no first answer from the core: {error}"))?;
-    let canned = scratch.0.join("canned.json");
+    let canned = scratch.file("canned.json");
     fs::write(&canned, &recorded.result)?;
-    let floor =
-        Program { name: "floor", path: floor, args: vec![canned.into()], state: scratch.0.join("floor"), level };
+    let state = scratch.folder("floor")?;
+    let floor = Program { name: "floor", path: floor, args: vec![canned.into()], state, level, env: Vec::new() };
     let echoed = first_answer(&floor, &dog).map_err(|error| format!("no first answer from the floor: {error}"))?;
     if echoed.result != recorded.result {
         return Err("the floor does not send the bytes of the core".into());
@@ -193,53 +158,6 @@ fn describe(report: &mut Report, core: &Program, recorded: &Recorded) {
     }
     if cfg!(debug_assertions) {
         report.note("the bench and the floor are built without optimisation: use --release".into());
-    }
-}
-
-/// What cargo and the shell tell every program; no settings of ours.
-#[expect(clippy::disallowed_methods, reason = "shared::vars is for the settings of the servers")]
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
-/// The floor program beside our own binary. `cargo run` builds only what it runs, so under cargo it is
-/// (re)built here.
-fn floor_binary() -> Fallible<PathBuf> {
-    let own = std::env::current_exe()?;
-    let floor = own.with_file_name("floor-stdio");
-    let folder = own.parent().ok_or("bench has no folder")?;
-    if let (Some(cargo), Some(target), Some(manifest)) =
-        (variable("CARGO"), folder.parent(), variable("CARGO_MANIFEST_DIR"))
-    {
-        let profile = match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(name) => name,
-        };
-        let mut build = Command::new(cargo)
-            .args(["build", "--quiet", "--bin", "floor-stdio", "--profile", profile, "--target-dir"])
-            .arg(target)
-            .current_dir(Path::new(&manifest))
-            .stdin(Stdio::null())
-            .spawn()?;
-        let until = Instant::now() + BUILD;
-        let status = loop {
-            if let Some(status) = build.try_wait()? {
-                break status;
-            }
-            if Instant::now() > until {
-                build.kill()?;
-                break build.wait()?;
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
-        if !status.success() {
-            return Err(format!("cargo could not build floor-stdio ({status})").into());
-        }
-    }
-    if floor.is_file() {
-        Ok(floor)
-    } else {
-        Err(format!("{} is missing. Build it with: cargo build --release -p bench", floor.display()).into())
     }
 }
 

@@ -9,21 +9,21 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Memory held now, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// Resident pages.
-    pub(crate) rss: u64,
+    pub rss: u64,
     /// The same, pages shared with others divided among them.
-    pub(crate) pss: u64,
+    pub pss: u64,
 }
 
 /// Reads `/proc/PID/smaps_rollup`.
-pub(crate) fn memory(pid: u32) -> io::Result<Memory> {
+pub fn memory(pid: u32) -> io::Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     Ok(Memory { rss: field(&text, "Rss:")?, pss: field(&text, "Pss:")? })
 }
 
 /// The most memory that was ever resident, in KiB (`VmHWM`).
-pub(crate) fn peak(pid: u32) -> io::Result<u64> {
+pub fn peak(pid: u32) -> io::Result<u64> {
     field(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:")
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn peak(pid: u32) -> io::Result<u64> {
 ///
 /// The scheduler's nanoseconds cover live threads only, the 10 ms ticks of `stat` also those which ended:
 /// the ticks are taken when they say clearly more, or when the kernel keeps no nanoseconds.
-pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
+pub fn cpu(pid: u32) -> io::Result<Duration> {
     let ticks = ticks(&fs::read_to_string(format!("/proc/{pid}/stat"))?)?;
     let (mut fine, mut threads) = (Duration::ZERO, 0);
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {

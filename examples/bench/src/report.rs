@@ -1,6 +1,7 @@
 //! Samples, what is made of them, and how it is shown.
 
 use crate::Fallible;
+use bench::samples::median;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -174,15 +175,6 @@ impl Measure {
     }
 }
 
-/// The middle of the samples.
-fn median(samples: &[f64]) -> Option<f64> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = sorted.get(sorted.len() / 2)?;
-    let lower = sorted.get(sorted.len().checked_sub(1)? / 2)?;
-    Some(f64::midpoint(*lower, *upper))
-}
-
 /// Four places are more than any of this is worth.
 fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
@@ -271,14 +263,6 @@ mod tests {
 
     fn measure(unit: Unit, pick: Pick, aim: Aim, core: &[f64], floor: &[f64]) -> Measure {
         Measure { title: "t".into(), key: "k", unit, pick, aim, samples: [core.to_vec(), floor.to_vec()] }
-    }
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0]), Some(3.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The floor: a stdio program that does as little as an MCP server can.
 //!
 //! `floor-stdio FILE` answers `tools/list` with the bytes of FILE (the `result` the real core gave),
-//! `initialize` and `ping` trivially and any other request with "Method not found". It looks only at the
+//! `initialize`, `server/discover` and `ping` trivially and any other request with "Method not found". It looks only at the
 //! top level of each line, keeps no state, gathers its output, writes it when its input runs dry and leaves
 //! at the end of its input. What the core costs beyond this is the price of being a real server.
 
@@ -61,6 +61,9 @@ fn answer_all<R: io::Read>(mut input: BufReader<R>, mut output: impl Write, cann
             Some(br#""ping""#) => output.write_all(br#","result":{}"#)?,
             Some(br#""initialize""#) => output.write_all(
                 br#","result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"floor-stdio","version":"0"}}"#,
+            )?,
+            Some(br#""server/discover""#) => output.write_all(
+                br#","result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"floor-stdio","version":"0"}}"#,
             )?,
             _ => output.write_all(br#","error":{"code":-32601,"message":"Method not found"}"#)?,
         }
