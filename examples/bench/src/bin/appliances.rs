@@ -9,7 +9,7 @@ use bench::answers::{self, Recorded};
 use bench::child::{Program, Server, Watchdog};
 use bench::samples::median;
 use bench::table::table;
-use bench::{Fallible, Scratch, measured_program};
+use bench::{Fallible, Scratch, measured_program, proc};
 use lab::opnsense::{self, Opnsense};
 use lab::proxmox::{self, Proxmox};
 use lab::truenas::{self, TrueNas};
@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Fallible<bool> {
     let mut client = Client { next: 1, line: Vec::new() };
     let tools = client.read_tools(&mut server)?;
 
-    let head = ["tool", "requests", "first ms", "median ms", "worst ms", "bytes", "pages"];
+    let head = ["tool", "requests", "first ms", "median ms", "worst ms", "core cpu ms", "bytes", "pages"];
     let mut rows = vec![head.map(String::from).to_vec()];
     let mut failures = Vec::new();
     for tool in tools {
@@ -89,8 +89,9 @@ fn run(arguments: &Arguments) -> Fallible<bool> {
     write!(out, "{}", table(&rows))?;
     writeln!(
         out,
-        "\n{} calls each, one at a time; requests to the appliance per call; the first call, which also connects and\n\
-         signs in, beside the others. Bytes of `result` with the default arguments; pages until a list has come to its end.",
+        "\n{} calls each, one at a time; requests to the appliance per call; the first call, which may connect and sign\n\
+         in, beside the others; the core's own processor time, the rest is the stand-in's and waiting. Bytes of `result`\n\
+         with the least arguments; pages until a list has come to its end.",
         arguments.runs
     )?;
     if let Some(remark) = remark {
@@ -233,12 +234,13 @@ impl Client {
                 return Err(format!("more than {MOST_PAGES} pages").into());
             }
         }
-        let before = lab.requests();
+        let (before, cpu) = (lab.requests(), proc::cpu(server.pid())?);
         let mut millis = Vec::with_capacity(runs);
         for _ in 0..runs {
             millis.push(self.call(server, tool, &arguments)?.millis);
         }
         let requests = (lab.requests() - before) as f64 / runs as f64;
+        let cpu = (proc::cpu(server.pid())?.saturating_sub(cpu)).as_secs_f64() * 1e3 / runs as f64;
         let worst = millis.iter().copied().fold(0.0, f64::max);
         Ok(vec![
             tool.to_owned(),
@@ -246,6 +248,7 @@ impl Client {
             format!("{:.1}", first.millis),
             format!("{:.1}", median(&millis).unwrap_or_default()),
             format!("{worst:.1}"),
+            format!("{cpu:.2}"),
             first.bytes.to_string(),
             pages.to_string(),
         ])

@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 /// Connections of the samples.
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 /// Of one sample.
-const LENGTH: Duration = Duration::from_millis(400);
+const LENGTH: Duration = Duration::from_millis(200);
 /// New sessions of each server and round.
-const SESSIONS: usize = 20;
+const SESSIONS: usize = 10;
 /// How long a spare core has to come up before the next session needs it.
 const SPARE: Duration = Duration::from_millis(40);
 /// No further round is begun after this long: what there is has to do.
@@ -49,8 +49,8 @@ struct Arguments {
     /// path to homelab-mcp (the one beside it)
     #[argh(positional)]
     core: Option<PathBuf>,
-    /// rounds of samples (5)
-    #[argh(option, default = "5")]
+    /// rounds of samples (11)
+    #[argh(option, default = "11")]
     runs: usize,
 }
 
