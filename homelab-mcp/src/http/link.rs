@@ -178,14 +178,15 @@ impl Connector for Dialler {
     }
 }
 
+/// What is said of a connection that the other side ended.
+pub(super) const CLOSED: &str = "it closed the connection";
+
 /// An operating system's error without its number.
 pub(super) fn said(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to it".to_owned(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            "it closed the connection".to_owned()
-        }
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CLOSED.to_owned(),
         _ => error.to_string(),
     }
 }

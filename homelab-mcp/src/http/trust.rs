@@ -20,6 +20,7 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 use x509_cert::{Certificate, der::Decode as _};
 
+use super::link;
 use crate::error::{Fault, Kind};
 
 /// The SHA-256 digest of a certificate, as browsers and `openssl x509 -fingerprint -sha256` show it.
@@ -184,6 +185,10 @@ impl Trust {
     /// What to tell of a handshake that failed at `place`.
     pub(crate) fn explain(&self, place: &str, doubt: &Doubt, error: &str) -> Fault {
         let taken = doubt.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A port that listens while its service comes up, or a server that is going.
+        if taken.is_none() && error == link::CLOSED {
+            return Fault::new(Kind::Unreachable, format!("{place} cannot be reached: {error} before TLS was set up"));
+        }
         let Some((certificate, reason)) = taken else {
             return Fault::new(Kind::Unreachable, format!("{place} does not speak TLS as expected ({error})"))
                 .hint("Check host and port; the appliance must be reached by https.");
@@ -351,8 +356,7 @@ mod tests {
             assert_eq!(told.contains(&line), reason != NotValidYet, "{told}");
             assert_eq!(fault.kind, Kind::NotConfigured);
         }
-        let none =
-            Trust::new(Choice::System, "PROXMOX").explain("pve:8006", &Doubt::default(), "it closed the connection");
+        let none = Trust::new(Choice::System, "PROXMOX").explain("pve:8006", &Doubt::default(), "corrupt message");
         assert!(none.kind == Kind::Unreachable && none.cause.contains("does not speak TLS"), "{none}");
     }
 }

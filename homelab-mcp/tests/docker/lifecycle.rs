@@ -239,9 +239,11 @@ fn what_takes_longer_than_a_second_tells_of_its_progress() {
         "_meta": {"progressToken": "stop-it"},
     });
     let id = core.request("tools/call", params);
-    let told = core.wait_for(|message| message["method"] == "notifications/progress");
+    // On a busy machine the first one may come before there is a word on how far it is.
+    let told = core.wait_for(|message| {
+        message["method"] == "notifications/progress" && text(&message["params"], "message").contains(&deaf)
+    });
     assert_eq!(told["params"]["progressToken"], "stop-it");
-    assert!(told["params"]["message"].as_str().unwrap().contains(&deaf), "{told}");
     assert_eq!(core.answer(id)["result"]["structuredContent"]["outcome"], "changed");
     for later in core.unasked() {
         assert_eq!(later["method"], "notifications/progress", "{later}");

@@ -215,7 +215,8 @@ fn no_variable_of_ours_reaches_a_compose_file() {
     let environment = "    environment:\n      A: \"${PROXMOX_TOKEN_SECRET:-unset}\"\n      B: \"${CONFIRM_KEY:-unset}\"\n      C: \"${STATE_DIR:-unset}\"\n      PROXMOX_TOKEN_SECRET:\n      CONFIRM_KEY:\n      PATH_SEEN: \"${PATH:+yes}\"\n";
     let name = lab.stack("web", &format!("services:\n{}{environment}", service("app")));
     let (secret, key) = ("s3cr3t-of-the-hypervisor", "0123456789abcdef0123456789abcdef-key");
-    let mut core = lab.core(&[("PROXMOX_TOKEN_SECRET", secret), ("CONFIRM_KEY", key), ("HOMELAB_ANY", "x")]);
+    let proxmox = [("PROXMOX_HOST", "pve"), ("PROXMOX_TOKEN_ID", "a@pam!b"), ("PROXMOX_TOKEN_SECRET", secret)];
+    let mut core = lab.core(&[&proxmox[..], &[("CONFIRM_KEY", key), ("HOMELAB_ANY", "x")]].concat());
     core.ok("docker_compose_up", json!({"stack": name}));
     let seen = inspect(&format!("{name}-app-1"), "{{json .Config.Env}}");
     for expected in ["\"A=unset\"", "\"B=unset\"", "\"C=unset\"", "\"PATH_SEEN=yes\""] {

@@ -426,7 +426,7 @@ fn a_wait_that_runs_out_is_running_with_the_task_and_can_be_followed_to_the_end(
 #[test]
 fn a_running_task_is_told_of_and_an_empty_log_is_not_quoted() {
     let machine = cluster(Profile::V8_4);
-    machine.lab.set_task_time(Duration::from_millis(1600));
+    machine.lab.set_task_time(Duration::from_secs(4));
     let mut core = core(&machine);
     let call = json!({"name": START, "arguments": {"vmid": 105}, "_meta": {"progressToken": "p"}});
     let id = core.request("tools/call", call);
