@@ -49,17 +49,15 @@ async fn find(core: &Core, name: &str, doing: &str) -> Result<Container, ToolErr
         && let Ok(all) = docker.list(&Filters { all: true, ..Filters::default() }).await
     {
         let names = all.iter().filter_map(|row| row.names.first().map(String::as_str));
-        fault.hint = reply::did_you_mean(name, names);
+        fault.hint = reply::did_you_mean(name, names).map(|meant| format!("{meant} {VALID_NAMES}"));
     }
     found.map_err(|fault| no_such(fault).doing(format!("{doing} `{name}`"), place(core)))
 }
 
+const VALID_NAMES: &str = "Call docker_list_containers for valid names.";
+
 fn no_such(fault: Fault) -> Fault {
-    if fault.kind == Kind::NotFound && fault.hint.is_none() {
-        fault.hint("Call docker_list_containers for valid names.")
-    } else {
-        fault
-    }
+    if fault.kind == Kind::NotFound && fault.hint.is_none() { fault.hint(VALID_NAMES) } else { fault }
 }
 
 /// A container as the gate judges it: under its name, its id, and the stack that would redefine it.
