@@ -117,7 +117,8 @@ fn five_hundred_containers_fit_the_cap_and_pages_cover_each_once() {
     const MANY: usize = 500;
     let lab = Lab::new();
     let script = format!(
-        r#"seq {MANY} | xargs -P 4 -I N curl --silent --show-error --fail --output /dev/null --unix-socket {} \
+        r#"seq {MANY} | xargs -P 4 -I N curl --silent --show-error --fail --retry 20 --retry-all-errors --retry-delay 1 \
+           --output /dev/null --unix-socket {} \
            -X POST -H 'Content-Type: application/json' -d '{{"Image":"{}","Cmd":["true"]}}' \
            "http://engine/v1.41/containers/create?name={}-N""#,
         socket().display(),
